@@ -1,0 +1,312 @@
+"""From a recipe to the objects that it names: data, networks, objective, scheme."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from limbeck import data as data_sources
+from limbeck import models, weights
+from limbeck.data import Data
+from limbeck.errors import InputError, UnknownNameError, unknown
+from limbeck.inputs import InputAdapter, InputSpec
+from limbeck.knowledge import UNLABELLED, Batch
+from limbeck.methods.base import Probe
+from limbeck.objective import Objective, Ramp, Term
+from limbeck.recipe import ControlSpec, Network, Recipe, TermSpec, TrainSpec
+from limbeck.recipe.objective import RampSpec
+from limbeck.schemes import Offline
+from limbeck.taps import Tapped
+from limbeck.teachers import Frozen
+from limbeck.training.settings import Training
+
+__all__ = [
+    "Prepared",
+    "control_objective",
+    "load_data",
+    "make_objective",
+    "make_scheme",
+    "make_student",
+    "make_teacher",
+    "prepare",
+    "settings",
+]
+
+PROBE_SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A network as a recipe names it, with the adapter that stands before it."""
+
+    model: nn.Module
+    adapter: InputAdapter
+    spec: InputSpec
+    name: str
+
+
+def load_data(recipe: Recipe) -> Data:
+    """The recipe's data. What is split off or kept is drawn by seed 0, the same for every seed of the run."""
+    spec = recipe.data
+    return data_sources.load(
+        spec.source,
+        root=None if spec.root is None else Path(spec.root),
+        validation=spec.validation,
+        views=spec.views,
+        labels=spec.labels,
+        samples=spec.samples,
+        options=spec.options,
+        size=spec.size,
+        beside=recipe.beside,
+    )
+
+
+def prepare(
+    network: Network, data: Data, *, where: str, beside: Path | None, classes: int | None = None
+) -> Prepared:
+    """Build a network from its entry in a recipe, weights included.
+
+    Args:
+        network: the entry.
+        data: what it will see.
+        where: "teacher" or "student", for messages.
+        beside: the recipe's folder.
+        classes: number of its logits; None takes the data's.
+    """
+    own = network.input
+    try:
+        built = models.build(
+            network.model,
+            classes=len(data.classes) if classes is None else classes,
+            channels=data.train.channels if own is None or own.channels is None else own.channels,
+            size=data.train.size,
+            options=network.options,
+            where=where,
+            beside=beside,
+            pretrained=network.pretrained,
+        )
+    except UnknownNameError as error:
+        if error.what != "option":
+            raise
+        # A misspelt key of the entry itself arrives here as an option of the model.
+        raise unknown("key or option", error.given, [*error.allowed, *Network.model_fields], where) from None
+    if network.weights is not None:
+        weights.load(
+            built.model, weights.find(network.weights, beside=beside, where=f"{where}.weights"), where=where
+        )
+    given = None if own is None else InputSpec(own.mean, own.std, own.size, own.channels)
+    spec = built.input.override(given)
+    return Prepared(
+        built.model,
+        InputAdapter(spec, channels=data.train.channels, where=f"{where}.input"),
+        spec,
+        built.name,
+    )
+
+
+def make_student(recipe: Recipe, data: Data, seed: int) -> Prepared:
+    """The student with the initial weights of this seed: the same for the student and its control."""
+    torch.manual_seed(seed)
+    return prepare(recipe.student, data, where="student", beside=recipe.beside)
+
+
+def make_teacher(recipe: Recipe, data: Data, taps: list[str]) -> Frozen:
+    """The recipe's teacher, with its weights, ready to answer."""
+    assert recipe.teacher is not None
+    chosen = recipe.teacher.classes
+    torch.manual_seed(recipe.seed_list[0])
+    built = prepare(
+        recipe.teacher,
+        data,
+        where="teacher",
+        beside=recipe.beside,
+        # A teacher some of whose classes are picked has more of them than the data: ImageNet's, if not said.
+        classes=None if chosen is None else 1000,
+    )
+    return frozen(recipe, data, built, taps)
+
+
+def frozen(recipe: Recipe, data: Data, built: Prepared, taps: list[str]) -> Frozen:
+    """A built teacher network as the teacher of this recipe."""
+    assert recipe.teacher is not None
+    network = Tapped(built.model, taps, built.adapter, who="teacher")
+    network.eval()
+    with torch.no_grad():
+        logits = network(probe_batch(data).input).logits
+    return Frozen(network, _classes(recipe.teacher.classes, logits.shape, data))
+
+
+def _classes(chosen: Any, shape: torch.Size, data: Data) -> list[int] | None:
+    """Which of the teacher's logits stand for the data's classes."""
+    if len(shape) != 2:
+        raise InputError(f"teacher: must answer logits [samples, classes]; it answers {list(shape)}.")
+    width, wanted = int(shape[1]), len(data.classes)
+    if chosen is None or (chosen == "auto" and width == wanted):
+        if width == wanted:
+            return None
+        raise InputError(
+            f"teacher.classes: the teacher answers {width} classes and the data have {wanted}. Say which of "
+            "the teacher's stand for the data's: teacher.classes: auto (by name), or a list of indices."
+        )
+    if chosen == "auto":
+        chosen = [n if i == n else i for n, i in zip(data.classes, data.identifiers, strict=True)]
+    names: dict[str, int] | None = None
+    indices = []
+    for item in chosen:
+        if isinstance(item, str):
+            names = _imagenet_names(width) if names is None else names
+            if item.lower() not in names:
+                raise InputError(
+                    f'teacher.classes: the teacher has no class "{item}" among its {width} names; '
+                    "give its index."
+                )
+            item = names[item.lower()]
+        if not 0 <= item < width:
+            raise InputError(
+                f"teacher.classes: index {item} is out of range; the teacher has {width} classes."
+            )
+        indices.append(int(item))
+    if len(indices) != wanted:
+        raise InputError(
+            f"teacher.classes: {len(indices)} are named and the data have {wanted}: "
+            f"{', '.join(data.classes[:20])}."
+        )
+    return indices
+
+
+def _imagenet_names(width: int) -> dict[str, int]:
+    """Names and wnids of ImageNet's classes, in the order that pretrained networks answer them."""
+    if width != 1000:
+        raise InputError(
+            f"teacher.classes: the names of a teacher's {width} classes are not known (only ImageNet's 1000 "
+            "are); give indices."
+        )
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    names: dict[str, int] = {}
+    for index in range(1000):
+        names.setdefault(str(info.index_to_label_name(index)).lower(), index)
+        for word in str(info.index_to_description(index)).split(","):
+            names.setdefault(word.strip().lower(), index)
+    return names
+
+
+def make_objective(terms: Mapping[str, TermSpec], beside: Path | None) -> Objective:
+    """The objective that a recipe's terms describe; `beside` is the recipe's folder."""
+    return Objective({name: _term(name, spec, beside) for name, spec in terms.items() if not spec.silent})
+
+
+def _term(name: str, spec: TermSpec, beside: Path | None) -> Term:
+    if spec.layers == "auto":
+        raise InputError(
+            f"objective.{name}.layers: auto is not yet supported; give pairs, "
+            "{student layer: teacher layer}."
+        )
+    weight = spec.weight
+    ramped = Ramp(weight.start, weight.end, weight.epochs) if isinstance(weight, RampSpec) else weight
+    layers = spec.layers if isinstance(spec.layers, dict) else None
+    return Term(spec.method or name, weight=ramped, layers=layers, beside=beside, **spec.options)
+
+
+def control_objective(recipe: Recipe, objective: Objective) -> Objective:
+    """What the control learns from: its own terms where given, else the label terms at total weight 1.
+
+    Raises:
+        InputError: there is no label term to learn from.
+    """
+    if isinstance(recipe.control, ControlSpec) and recipe.control.objective is not None:
+        chosen = make_objective(recipe.control.objective, recipe.beside)
+        if chosen.needs_teacher:
+            raise InputError("control.objective: the control has no teacher; use label terms only.")
+        return chosen
+    terms = objective.label_terms()
+    if not terms:
+        raise InputError(
+            "control: the objective has no term that learns from labels, so the control has nothing to learn "
+            "from. Give it one, control: {objective: {cross_entropy: 1}}, or say control: false."
+        )
+    return Objective(terms)
+
+
+def probe_batch(data: Data, size: int = PROBE_SAMPLES) -> Batch:
+    """A few training samples without augmentation."""
+    return data.train.take(np.arange(min(size, len(data.train)), dtype=np.int64), None, 0)
+
+
+def make_scheme(
+    student: Prepared, objective: Objective, teacher: Frozen | None, data: Data, seed: int
+) -> Offline:
+    """Student, objective and teacher joined; the objective's own layers are built from a probe batch."""
+    tapped = Tapped(student.model, objective.student_taps, student.adapter, who="student")
+    setup(tapped, objective, teacher, probe_batch(data), len(data.train), len(data.classes), seed)
+    return Offline(tapped, objective, teacher)
+
+
+def setup(
+    student: Tapped,
+    objective: Objective,
+    teacher: Frozen | None,
+    batch: Batch,
+    samples: int,
+    classes: int,
+    seed: int,
+) -> None:
+    """Ask both networks about a probe batch and let the methods build their layers from the answers.
+
+    Raises:
+        InputError: the student's logits do not fit the data, or a method refuses what it sees.
+    """
+    device = next((p.device for p in student.parameters()), torch.device("cpu"))
+    training = student.training
+    student.eval()
+    with torch.no_grad():
+        answer = student(batch.to(device).input)
+        heard = None
+        if teacher is not None:
+            where = next((p.device for p in teacher.network.parameters()), torch.device("cpu"))
+            heard = teacher(batch.to(where))
+    student.train(training)
+    if answer.logits.dim() != 2 or (classes and answer.logits.shape[1] != classes):
+        raise InputError(
+            f"student: must answer logits [samples, {classes or 'classes'}]; it answers "
+            f"{list(answer.logits.shape)}."
+        )
+    probe = Probe(
+        student=answer,
+        teacher=heard,
+        batch=batch,
+        student_modules=student.tapped_modules,
+        teacher_modules=() if teacher is None else teacher.network.tapped_modules,
+        student_head=models.head(student.model),
+        teacher_head=None if teacher is None else models.head(teacher.network.model),
+        samples=samples,
+        classes=classes or int(answer.logits.shape[1]),
+        generator=torch.Generator().manual_seed(seed),
+    )
+    try:
+        objective.setup(probe)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"objective: {error}") from error
+
+
+def settings(spec: TrainSpec) -> Training:
+    """The part of a recipe's `train:` that the trainer needs."""
+    return Training(
+        epochs=spec.epochs,
+        optimizer=spec.optimizer.model_dump(),
+        schedule=spec.schedule.model_dump(),
+        accumulate=spec.accumulate,
+        clip=spec.clip,
+    )
+
+
+def labelled(data: Data) -> int:
+    """Number of training samples with a label."""
+    return int((data.train.targets != UNLABELLED).sum())

@@ -1,0 +1,87 @@
+"""`limbeck distill` and `limbeck demo`."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from limbeck.commands.common import emit, figure, milliseconds, screen, size, table
+from limbeck.recipe import Recipe
+
+__all__ = ["demo", "distill", "summary"]
+
+
+def distill(recipe: Path, overrides: list[str], out: Path | None, resume: bool, as_json: bool) -> None:
+    """Run a recipe; see `limbeck.run.run`."""
+    loaded = Recipe.load(recipe, overrides)
+    _run(loaded, out or Path("runs") / loaded.name, resume, as_json)
+
+
+def demo(out: Path | None, seeds: int, as_json: bool) -> None:
+    """Run the built-in recipe of the digits."""
+    source = files("limbeck") / "demo.yaml"
+    from limbeck.reading import read_yaml
+
+    loaded = Recipe.from_dict(read_yaml(source.read_text()), None, [f"seeds={seeds}"])
+    folder = out or _free(Path("runs") / loaded.name)
+    _run(loaded, folder, False, as_json)
+
+
+def _free(folder: Path) -> Path:
+    """The folder, or the first numbered one that does not exist: the demo never asks and never overwrites."""
+    number, free = 2, folder
+    while free.exists():
+        free, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return free
+
+
+def _run(recipe: Recipe, out: Path, resume: bool, as_json: bool) -> None:
+    from limbeck.run import run
+
+    result = run(recipe, out, resume=resume, display=screen())
+    if not result:
+        return  # another process of the same run speaks
+    if as_json:
+        emit(result)
+    else:
+        summary(result, out)
+
+
+def summary(result: dict[str, Any], out: Path) -> None:
+    """The table that a run ends with, the verdict, and the page to open."""
+    from limbeck.report.record import read
+    from limbeck.report.words import verdict
+
+    metric = result["metric"]
+    student = result["student"]
+    rows = []
+    for name in ("teacher", "control", "student"):
+        found = result[name]
+        if found is None:
+            continue
+        # The control is the same network as the student.
+        shape = student if name == "control" else found
+        rows.append(
+            [
+                name,
+                figure(found[metric]),
+                f"{shape['parameters']:,}",
+                size(shape["bytes"]),
+                milliseconds(shape["latency_ms"]),
+            ]
+        )
+    for form, found in result["exports"].items():
+        rows.append(
+            [
+                f"student, {form}",
+                figure(found[metric]),
+                f"{student['parameters']:,}",
+                size(found["bytes"]),
+                milliseconds(found["latency_ms"]),
+            ]
+        )
+    table((result["name"], metric, "parameters", "size", "latency"), rows)
+    typer.echo("Latency: one sample, one thread. Exports are of the first seed.")
+    typer.echo(verdict(read(out)).sentence)
+    typer.echo(f"Page: {(out / 'report.html').resolve()}")

@@ -1,0 +1,141 @@
+"""From samples and a plan to batches."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from limbeck.data.plans import Plan
+from limbeck.data.samples import Samples
+from limbeck.errors import InputError
+from limbeck.knowledge import Batch
+
+__all__ = ["Loader", "evaluation_batches"]
+
+_Request: TypeAlias = tuple[NDArray[np.int64], int | None]
+
+
+class Loader:
+    """What the trainer goes through: the batches of each pass, for one process.
+
+    Args:
+        samples: the training split.
+        plan: order and batch size.
+        rank: number of this process.
+        world: number of processes.
+        parts: micro-batches of one optimiser step (gradient accumulation).
+        workers: processes that prepare batches; 0 for none. The batches are the same whatever it is.
+
+    Raises:
+        InputError: the batch cannot be shared out among processes and parts.
+    """
+
+    def __init__(
+        self, samples: Samples, plan: Plan, *, rank: int = 0, world: int = 1, parts: int = 1, workers: int = 0
+    ) -> None:
+        if plan.samples != len(samples):
+            raise InputError(f"data: the plan is for {plan.samples} samples, there are {len(samples)}")
+        self.samples, self.plan = samples, plan
+        self._share = {"rank": rank, "world": world, "parts": parts}
+        plan.batches(0, **self._share)  # the errors now rather than at the first step
+        self._requests = _Requests()
+        self._workers = _workers(samples, plan.seed, self._requests, workers) if workers else None
+
+    def __len__(self) -> int:
+        """Optimiser steps a pass."""
+        return len(self.plan)
+
+    def steps(self, view: int, start: int = 0) -> Iterator[list[Batch]]:
+        """The steps of pass `view`, from number `start` on: a list of micro-batches each."""
+        parts = self._share["parts"]
+        planned = self.plan.batches(view, **self._share, start=start)
+        if self._workers is None:
+            for step in planned:
+                yield [self.samples.take(index, view, self.plan.seed) for index in step]
+            return
+        self._requests.set((index, view) for step in planned for index in step)
+        ready = _opened(self._workers)
+        for _ in range(start, len(self)):
+            yield [next(ready) for _ in range(parts)]
+
+
+def evaluation_batches(
+    samples: Samples, batch_size: int, *, rank: int = 0, world: int = 1, workers: int = 0
+) -> Iterator[Batch]:
+    """Every sample once, in order and without augmentation.
+
+    Each of several processes takes one stretch of the samples; lengths differ by at most one, and no
+    sample is repeated to fill up.
+    """
+    mine = np.array_split(np.arange(len(samples), dtype=np.int64), world)[rank]
+    indices = [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
+    if not workers:
+        for index in indices:
+            yield samples.take(index, None, 0)
+        return
+    requests = _Requests()
+    requests.set((index, None) for index in indices)
+    yield from _opened(_workers(samples, 0, requests, workers, keep=False))
+
+
+class _Requests(Sampler[_Request]):
+    """What the workers shall prepare next; set anew for each pass, so that the workers live on."""
+
+    def __init__(self) -> None:
+        self._wanted: Iterator[_Request] = iter(())
+
+    def set(self, wanted: Iterator[_Request]) -> None:
+        self._wanted = wanted
+
+    def __iter__(self) -> Iterator[_Request]:
+        return self._wanted
+
+
+class _Failure:
+    """An error for the user, carried out of a worker without the traceback that torch would add."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+class _Prepared(Dataset[Batch | _Failure]):
+    """Whole batches by request: torch's loader then moves few large objects instead of many small ones."""
+
+    def __init__(self, samples: Samples, seed: int) -> None:
+        self._samples, self._seed = samples, seed
+
+    def __getitem__(self, request: _Request) -> Batch | _Failure:
+        index, view = request
+        try:
+            return self._samples.take(index, view, self._seed)
+        except InputError as error:
+            return _Failure(str(error))
+
+
+def _workers(
+    samples: Samples, seed: int, requests: _Requests, workers: int, keep: bool = True
+) -> DataLoader[Any]:
+    return DataLoader(
+        _Prepared(samples, seed),
+        sampler=requests,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=keep,
+        # A generator of its own: opening a loader must not move the global one, or a resumed run differs.
+        generator=torch.Generator(),
+    )
+
+
+def _opened(loader: DataLoader[Any]) -> Iterator[Batch]:
+    with warnings.catch_warnings():
+        # Newer Pythons warn of forking beside torch's threads; the workers use none of what those hold.
+        warnings.filterwarnings("ignore", message=".*use of fork", category=DeprecationWarning)
+        prepared = iter(loader)
+    for ready in prepared:
+        if isinstance(ready, _Failure):
+            raise InputError(ready.message)
+        yield ready

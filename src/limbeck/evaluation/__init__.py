@@ -1,0 +1,1 @@
+"""How good, how faithful, how well calibrated, how fast and how large: measured, with their spread."""

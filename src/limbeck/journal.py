@@ -1,0 +1,44 @@
+"""`metrics.jsonl`: one line for every epoch of every training of a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from limbeck.training.checkpoint import write_atomically
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Appends lines; a resumed training first drops the lines that it will write again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All whole lines; the torn end that a kill may leave is passed over."""
+        if not self.path.exists():
+            return []
+        whole = []
+        for line in self.path.read_text().splitlines():
+            try:
+                whole.append(json.loads(line))
+            except ValueError:
+                continue
+        return whole
+
+    def rewind(self, role: str, seed: int, step: int) -> None:
+        """Forget what this training wrote after `step`."""
+        kept = [
+            line
+            for line in self.lines()
+            if (line.get("role"), line.get("seed")) != (role, seed) or line.get("step", 0) <= step
+        ]
+        if self.path.exists() or kept:
+            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add a line."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")

@@ -1,0 +1,172 @@
+"""The catalogue of methods. A file in this folder is a method; its name is the method's name in a recipe.
+
+Dropping a file in is all that adding one takes: it is found by its name, and read when it is asked for.
+A third party's method is named `package.module:Class`.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from limbeck.errors import InputError, unknown
+from limbeck.methods.base import Method, Probe
+
+__all__ = ["Method", "Probe", "card", "create", "file_name", "get", "names", "options"]
+
+_NOT_METHODS = {"base", "testing"}
+
+
+def names() -> list[str]:
+    """Names of all methods of this package, sorted; no method is imported."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if name not in _NOT_METHODS and not name.startswith("_"))
+
+
+def get(name: str, *, where: str = "", beside: Path | None = None) -> type[Method]:
+    """The class of a method.
+
+    Args:
+        name: a method's name or alias, or `package.module:Class` for a third party's.
+        where: place of the name, for the message ("objective.kd").
+        beside: a folder to look for a third party's module in as well (the recipe's).
+
+    Raises:
+        InputError: there is no such method; the message names the nearest.
+    """
+    if ":" in name:
+        return _third_party(name, where, beside)
+    if name in names():
+        return _own(name)
+    by_alias = {alias: found for found in names() for alias in _own(found).aliases}
+    if name in by_alias:
+        return _own(by_alias[name])
+    raise unknown("method", name, [*names(), *by_alias], where)
+
+
+def file_name(cls: type[Method]) -> str:
+    """The name that results carry: the file's name, or `package.module:Class` for a third party's method."""
+    package, _, module = cls.__module__.rpartition(".")
+    return module if package == __name__ else f"{cls.__module__}:{cls.__qualname__}"
+
+
+def options(cls: type[Method]) -> dict[str, inspect.Parameter]:
+    """What a recipe may set for a method, by name: the keyword arguments of its constructor."""
+    if cls.__init__ is Method.__init__:
+        return {}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    return {p.name: p for p in parameters if p.kind in named}
+
+
+def create(name: str, values: Mapping[str, Any], *, where: str = "", beside: Path | None = None) -> Method:
+    """Build a method from a recipe's words; see `get` for `name`, `where` and `beside`.
+
+    Raises:
+        InputError: no such method, an option that it does not have or lacks, or a value out of range.
+    """
+    cls = get(name, where=where, beside=beside)
+    allowed = options(cls)
+    for key in values:
+        if key not in allowed:
+            raise unknown(f"option of {file_name(cls)}", key, allowed, where)
+    place = f"{where}: " if where else ""
+    lacking = [k for k, p in allowed.items() if p.default is p.empty and k not in values]
+    if lacking:
+        raise InputError(f"{place}{file_name(cls)} needs the option {lacking[0]}")
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{place}{file_name(cls)}: {error}") from error
+
+
+def card(cls: type[Method]) -> dict[str, Any]:
+    """What there is to know about a method, for listings and pages; ready for JSON."""
+    module = inspect.getdoc(sys.modules[cls.__module__])
+    return {
+        "name": file_name(cls),
+        "aliases": list(cls.aliases),
+        "kind": cls.kind,
+        "paper": cls.paper,
+        "options": {
+            key: {
+                "type": None if p.annotation is p.empty else inspect.formatannotation(p.annotation),
+                "default": None if p.default is p.empty else p.default,
+                "required": p.default is p.empty,
+            }
+            for key, p in options(cls).items()
+        },
+        "published": dict(cls.published),
+        "pairs": cls.pairs,
+        "hard_targets": cls.hard_targets,
+        "minimum": cls.minimum,
+        "random": cls.random,
+        "stateful": cls.stateful,
+        "compares_samples": cls.compares_samples,
+        "summary": (inspect.getdoc(cls) or "").split("\n")[0],
+        "doc": module or inspect.getdoc(cls) or "",
+    }
+
+
+def _own(name: str) -> type[Method]:
+    return _only_method(importlib.import_module(f"{__name__}.{name}"))
+
+
+def _only_method(module: ModuleType) -> type[Method]:
+    """The one method that a file defines.
+
+    Raises:
+        TypeError: it defines none or several: a mistake in the file, not in a recipe.
+    """
+    found = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Method)
+        and value.__module__ == module.__name__
+        and not inspect.isabstract(value)
+    ]
+    if len(found) != 1:
+        listed = ", ".join(c.__name__ for c in found) or "none"
+        raise TypeError(f"{module.__file__} must define exactly one Method class; found {listed}")
+    return found[0]
+
+
+def _third_party(name: str, where: str, beside: Path | None) -> type[Method]:
+    place = f"{where}: " if where else ""
+    module_name, _, class_name = name.partition(":")
+    if not class_name or not all(part.isidentifier() for part in module_name.split(".")):
+        raise InputError(f'{place}a third party\'s method is named "package.module:Class", got "{name}"')
+    try:
+        with _importable(beside):
+            module = importlib.import_module(module_name)
+    except Exception as error:  # whatever somebody's file does when it is read
+        raise InputError(
+            f'{place}cannot import "{module_name}" of the method "{name}": {type(error).__name__}: {error}'
+        ) from error
+    cls = getattr(module, class_name, None)
+    if cls is None:
+        classes = [k for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, Method)]
+        raise unknown(f"class of {module_name}", class_name, classes, where)
+    if not inspect.isclass(cls) or not issubclass(cls, Method) or inspect.isabstract(cls):
+        raise InputError(f"{place}{name} is not a class derived from limbeck.methods.Method with a forward")
+    return cls
+
+
+@contextmanager
+def _importable(beside: Path | None) -> Iterator[None]:
+    """Let modules of a folder be imported for a while."""
+    if beside is None:
+        yield
+        return
+    folder = str(beside.resolve())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

@@ -1,0 +1,94 @@
+"""Small things that several methods share: checks of options and shapes, precision, and counting labels."""
+
+import math
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from limbeck.knowledge import UNLABELLED, Knowledge
+
+__all__ = ["check_logits", "check_number", "mean_over_labelled", "taught", "widen"]
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+) -> float:
+    """An option as a finite float within its range.
+
+    Args:
+        name: the option, for the message.
+        value: what was given.
+        above: the value must be greater than this.
+        least: the value must be at least this.
+        below: the value must be less than this.
+
+    Raises:
+        ValueError: not a number (booleans are none), not finite, or out of range.
+    """
+    limits = [("> ", above), (">= ", least), ("< ", below)]
+    allowed = " and ".join(f"{sign}{limit:g}" for sign, limit in limits if limit is not None)
+    message = f"{name} must be a finite number{' ' if allowed else ''}{allowed}, got {value!r}"
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(message)
+    number = float(value)
+    if (
+        (above is not None and number <= above)
+        or (least is not None and number < least)
+        or (below is not None and number >= below)
+    ):
+        raise ValueError(message)
+    return number
+
+
+def check_logits(method: str, student: Tensor, teacher: Tensor) -> None:
+    """Refuse logits that cannot be compared.
+
+    Raises:
+        ValueError: the logits are not both [B, C] with the same B and C.
+    """
+    if student.ndim != 2 or student.shape != teacher.shape:
+        raise ValueError(
+            f"{method} needs student and teacher logits of one shape [samples, classes]; "
+            f"got {list(student.shape)} and {list(teacher.shape)}"
+        )
+
+
+def widen(value: Tensor) -> Tensor:
+    """Half precision as float32: logarithms and sums of squares lose too much in 8 or 11 bits."""
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+
+def taught(method: str, teacher: Knowledge | None) -> Knowledge:
+    """The teacher's answer as a constant: a method gives the student a gradient, and nobody else.
+
+    Raises:
+        ValueError: there is no teacher.
+    """
+    if teacher is None:
+        raise ValueError(f"{method} needs a teacher, and there is none")
+    return teacher.detach()
+
+
+def mean_over_labelled(total: Tensor, target: Tensor, labelled: Tensor | None) -> Tensor:
+    """A sum over the labelled samples, divided by their number; zero where there are none.
+
+    Nothing here asks the host for a number, so that the loss compiles in one graph.
+
+    Args:
+        total: the sum, a scalar, to which unlabelled samples gave nothing.
+        target: class indices [B] (`UNLABELLED` where not known), or class shares [B, C], all zero where
+            not known.
+        labelled: the divisor, when the trainer knows it better (see `Batch.labelled`).
+    """
+    if labelled is None:
+        known = (target != UNLABELLED) if target.ndim == 1 else (target != 0).any(1)
+        return total / known.sum().clamp(min=1)
+    # The number given may be below 1: a share of the labels of a batch that was cut in parts.
+    divisor = labelled.to(total.dtype)
+    return total / torch.where(divisor > 0, divisor, 1.0)

@@ -1,0 +1,86 @@
+"""`timm:resnet18` and every other network that timm knows."""
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from limbeck.errors import InputError, WorkError, unknown
+from limbeck.inputs import InputSpec, per_channel
+from limbeck.models.request import (
+    Built,
+    Request,
+    check_kinds,
+    constructor_options,
+    on_meta,
+    unexpected_option,
+)
+
+__all__ = ["build"]
+
+RESERVED = {
+    "pretrained": "`pretrained:` beside the model",
+    "checkpoint_path": "`weights:`",
+    "pretrained_cfg": "`input:`",
+    "pretrained_cfg_overlay": "`input:`",
+    "features_only": "`layers:` of a term",
+}
+"""Arguments of `timm.create_model` that a recipe says in its own words, or that would change the answer."""
+
+
+def build(request: Request) -> Built:
+    """One of timm's networks, with the mean and deviation of its configuration.
+
+    The size is the configuration's where the network takes no other or brings downloaded weights; else images
+    keep the size of the data.
+    """
+    import timm
+
+    where, name = request.where, request.name
+    if not timm.is_model(name.split(".")[0]):
+        raise unknown("network", name, timm.list_models(), f"{where}.model (timm:)")
+    for key, instead in RESERVED.items():
+        if key in request.options:
+            raise InputError(f"{where}.{key}: is not an option here; use {instead}.")
+    options = {"num_classes": request.classes, "in_chans": request.channels, **request.options}
+    model = _create(request, options)
+    check_kinds(inspect.signature(type(model).__init__), request.options, where)
+    return Built(model, _input(model, request, options), f"timm:{name}")
+
+
+def _create(request: Request, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    name = f"timm:{request.name}"
+    try:
+        model: nn.Module = timm.create_model(request.name, pretrained=request.pretrained, **options)
+    except (OSError, ConnectionError) as error:
+        raise WorkError(
+            f"{request.where}: the weights of {name} cannot be downloaded ({error}). "
+            "Nothing was started. Check the connection, or name a file by `weights:`."
+        ) from error
+    except Exception as error:
+        key = unexpected_option(error, options)
+        if key is not None:
+            allowed = constructor_options(on_meta(lambda: timm.create_model(request.name)))
+            raise unknown("option", key, allowed, request.where) from error
+        raise InputError(f"{request.where}: {name} with {options} failed: {error}") from error
+    return model
+
+
+def _input(model: Any, request: Request, options: dict[str, Any]) -> InputSpec:
+    config = model.pretrained_cfg
+    channels = int(options["in_chans"])
+    size: int | None = None
+    fixed = bool(config.get("fixed_input_size")) and not options.get("dynamic_img_size")
+    if "img_size" in options:
+        given = options["img_size"]
+        sides = {given} if isinstance(given, int) else set(given)
+        if len(sides) != 1:
+            raise InputError(f"{request.where}.img_size: must be a square, got {given}.")
+        size = int(sides.pop())
+    elif fixed or request.pretrained:
+        size = int(config["input_size"][-1])
+    return InputSpec(
+        per_channel(config["mean"], channels), per_channel(config["std"], channels), size, channels
+    )

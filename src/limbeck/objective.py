@@ -1,0 +1,216 @@
+"""The weighted sum of distillation losses: `Term` and `Objective`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck import methods
+from limbeck.errors import InputError
+from limbeck.knowledge import Batch, Knowledge
+from limbeck.methods.base import Method, Probe
+
+__all__ = ["Objective", "Ramp", "Term"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """A weight that goes in a straight line from `start` to `end` over the first `epochs` epochs."""
+
+    start: float
+    end: float
+    epochs: float
+
+    def at(self, epoch: float) -> float:
+        """The weight after `epoch` epochs (a fraction is allowed)."""
+        share = min(1.0, epoch / self.epochs) if self.epochs > 0 else 1.0
+        return self.start + (self.end - self.start) * share
+
+
+class Term:
+    """One term of an objective: a method, its weight, and the layer pairs that it compares.
+
+    Args:
+        method: a method's name or alias, `package.module:Class`, or a `Method`; None means that the term's
+            name in the objective is the method's.
+        weight: a number, or a `Ramp`.
+        layers: `{student tap: teacher tap}`, for methods that compare features.
+        beside: a folder whose modules may hold the method, such as the recipe's.
+        options: the method's own options (`temperature=4`).
+    """
+
+    def __init__(
+        self,
+        method: str | Method | None = None,
+        *,
+        weight: float | Ramp = 1.0,
+        layers: Mapping[str, str] | None = None,
+        beside: Path | None = None,
+        **options: Any,
+    ) -> None:
+        self.method = method
+        self.beside = beside
+        self.weight = weight
+        self.layers = dict(layers or {})
+        self.options = options
+
+    def build(self, name: str) -> Method:
+        """The term's method, its options checked.
+
+        Raises:
+            InputError: unknown method or option, a value that the method refuses, or layers that it does
+                not want or lacks.
+        """
+        method = self.method if isinstance(self.method, Method) else self._construct(name)
+        if method.pairs == "none" and self.layers:
+            raise InputError(f"objective.{name}.layers: this method compares no layers; leave the key out.")
+        if method.pairs != "none" and not self.layers:
+            raise InputError(
+                f"objective.{name}.layers: this method compares features and needs the layers of the student "
+                "and of the teacher, for example {layer2: layer2}."
+            )
+        if method.pairs == "one" and len(self.layers) != 1:
+            raise InputError(
+                f"objective.{name}.layers: this method compares one pair of layers; got {len(self.layers)}."
+            )
+        return method
+
+    def _construct(self, name: str) -> Method:
+        wanted = self.method if isinstance(self.method, str) else name
+        return methods.create(wanted, self.options, where=f"objective.{name}", beside=self.beside)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    student: tuple[int, ...]
+    teacher: tuple[int, ...]
+    weight: float | None  # None: it is a ramp, and stands in the buffer
+    ramp: int
+
+
+def _number(taps: list[str], wanted: str) -> int:
+    if wanted not in taps:
+        taps.append(wanted)
+    return taps.index(wanted)
+
+
+class Objective(nn.Module):
+    """The sum of weighted terms.
+
+    Args:
+        terms: by name; a bare number is the weight of the method of that name.
+
+    Attributes:
+        student_taps, teacher_taps: what the two networks must read, for `Tapped`.
+
+    Raises:
+        InputError: no terms, or a term that cannot be built.
+    """
+
+    def __init__(self, terms: Mapping[str, Term | float]) -> None:
+        super().__init__()
+        if not terms:
+            raise InputError("objective: give at least one term, for example {cross_entropy: 0.1, kd: 0.9}.")
+        self.terms = {n: t if isinstance(t, Term) else Term(weight=t) for n, t in terms.items()}
+        self.methods = nn.ModuleDict()
+        self.student_taps: list[str] = []
+        self.teacher_taps: list[str] = []
+        self._entries: list[_Entry] = []
+        self._ramps: list[Ramp] = []
+        for name, term in self.terms.items():
+            self._add(name, term)
+        self.register_buffer("ramped", torch.zeros(len(self._ramps)), persistent=False)
+        self.ramped: Tensor
+        self.before_step(0.0)
+
+    def _add(self, name: str, term: Term) -> None:
+        if name == "loss":
+            raise InputError('objective.loss: a term may not be called "loss", which is their sum.')
+        self.methods[_key(name)] = term.build(name)
+        ramp = isinstance(term.weight, Ramp)
+        self._entries.append(
+            _Entry(
+                name,
+                tuple(_number(self.student_taps, s) for s in term.layers),
+                tuple(_number(self.teacher_taps, t) for t in term.layers.values()),
+                None if isinstance(term.weight, Ramp) else float(term.weight),
+                len(self._ramps),
+            )
+        )
+        if ramp:
+            assert isinstance(term.weight, Ramp)
+            self._ramps.append(term.weight)
+
+    def method(self, name: str) -> Method:
+        """The method of a term."""
+        found = self.methods[_key(name)]
+        assert isinstance(found, Method)
+        return found
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term looks at the teacher."""
+        return any(self.method(e.name).kind != "label" for e in self._entries)
+
+    def label_terms(self) -> dict[str, Term | float]:
+        """The terms that look at labels only, rescaled to total weight 1: the control's objective."""
+        kept = {n: t for n, t in self.terms.items() if self.method(n).kind == "label"}
+        total = sum(t.weight if not isinstance(t.weight, Ramp) else t.weight.end for t in kept.values())
+        scaled: dict[str, Term | float] = {}
+        for name, term in kept.items():
+            weight = term.weight.end if isinstance(term.weight, Ramp) else term.weight
+            share = weight / total if total > 0 else 1.0 / len(kept)
+            scaled[name] = Term(
+                term.method or name, weight=share, layers=term.layers, beside=term.beside, **term.options
+            )
+        return scaled
+
+    def setup(self, probe: Probe) -> None:
+        """Let every method build its own layers. `probe` carries the features of all taps."""
+        for entry in self._entries:
+            self.method(entry.name).setup(self._part(entry, probe))
+
+    def _part(self, entry: _Entry, probe: Probe) -> Probe:
+        def pick(values: tuple[Any, ...], which: tuple[int, ...]) -> tuple[Any, ...]:
+            return tuple(values[i] for i in which) if values else ()
+
+        return replace(
+            probe,
+            student=_select(probe.student, entry.student),
+            teacher=None if probe.teacher is None else _select(probe.teacher, entry.teacher),
+            student_modules=pick(probe.student_modules, entry.student),
+            teacher_modules=pick(probe.teacher_modules, entry.teacher),
+        )
+
+    def before_step(self, epoch: float) -> None:
+        """Set the weights that change with time; `epoch` counts epochs done, with its fraction."""
+        for i, ramp in enumerate(self._ramps):
+            self.ramped[i] = ramp.at(epoch)
+
+    def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> dict[str, Tensor]:
+        """The total under `loss`, and each term's own value, not weighted, under its name."""
+        values: dict[str, Tensor] = {}
+        total: Tensor | None = None
+        for entry in self._entries:
+            seen = None if teacher is None else _select(teacher, entry.teacher)
+            value = self.methods[_key(entry.name)](_select(student, entry.student), seen, batch)
+            weight = self.ramped[entry.ramp] if entry.weight is None else entry.weight
+            total = weight * value if total is None else total + weight * value
+            values[entry.name] = value
+        assert total is not None
+        return {"loss": total, **values}
+
+
+def _key(name: str) -> str:
+    """A term's name as torch lets a module be called: a method `package.module:Class` has dots."""
+    return name.replace(".", "/")
+
+
+def _select(knowledge: Knowledge, which: tuple[int, ...]) -> Knowledge:
+    if not knowledge.features:
+        return knowledge
+    return Knowledge(knowledge.logits, tuple(knowledge.features[i] for i in which))

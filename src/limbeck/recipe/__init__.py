@@ -1,0 +1,24 @@
+"""Recipes: YAML, checked and typed. `Recipe.load(path)` is the way in."""
+
+from limbeck.recipe.data import DataSpec
+from limbeck.recipe.network import InputSettings, Network
+from limbeck.recipe.objective import RampSpec, TermSpec
+from limbeck.recipe.recipe import ControlSpec, ExportSpec, Recipe, SchemeSpec
+from limbeck.recipe.schema import schema
+from limbeck.recipe.training import OptimizerSpec, ScheduleSpec, TrainSpec
+
+__all__ = [
+    "ControlSpec",
+    "DataSpec",
+    "ExportSpec",
+    "InputSettings",
+    "Network",
+    "OptimizerSpec",
+    "RampSpec",
+    "Recipe",
+    "ScheduleSpec",
+    "SchemeSpec",
+    "TermSpec",
+    "TrainSpec",
+    "schema",
+]

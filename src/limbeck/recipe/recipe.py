@@ -1,0 +1,159 @@
+"""The recipe: what a run is made of, read from YAML and checked before any work starts."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
+
+from limbeck.errors import InputError
+from limbeck.reading import apply_overrides, read_yaml, shown, write_yaml
+from limbeck.recipe.base import LIST, MAPPING, NUMBER, RUN_NAME, SWITCH, Open, Part, kind_of
+from limbeck.recipe.checks import check_recipe, check_supported
+from limbeck.recipe.data import DataSpec
+from limbeck.recipe.messages import explain
+from limbeck.recipe.network import Network
+from limbeck.recipe.objective import Terms
+from limbeck.recipe.plain import plain
+from limbeck.recipe.spreading import spread
+from limbeck.recipe.training import TrainSpec
+
+__all__ = ["ControlSpec", "ExportSpec", "Recipe", "SchemeSpec"]
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seeds = Annotated[
+    Annotated[int, Field(ge=1, le=1000), Tag(NUMBER)]
+    | Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000, strict=False), Tag(LIST)],
+    Discriminator(kind_of),
+]
+
+
+class SchemeSpec(Open):
+    """Who teaches whom; a bare word is its name."""
+
+    name: Annotated[str, Field(min_length=1)] = "offline"
+    """offline: a fixed teacher teaches one student."""
+
+
+class ControlSpec(Part):
+    """How the control differs from the student, beyond having no teacher."""
+
+    objective: Terms | None = None
+    """Its terms; null: the label terms of the objective, rescaled to a total weight of 1."""
+    train: TrainSpec | None = None
+    """Its training. What is not given is taken from the recipe's own train."""
+
+
+class ExportSpec(Part):
+    """What the student is written as."""
+
+    formats: Annotated[tuple[Literal["onnx", "int8"], ...], Field(max_length=2, strict=False)] = (
+        "onnx",
+        "int8",
+    )
+    """Formats: onnx, int8 (quantised ONNX); an empty list exports nothing."""
+
+
+class Recipe(Part):
+    """Everything that a run needs to know."""
+
+    name: Annotated[str, Field(pattern=RUN_NAME)]
+    """Name of the run and of its folder: letters, digits, dot, underscore and hyphen, at most 100."""
+    seeds: Seeds = 1
+    """How often all is repeated: a number n (seeds 0 to n-1), or a list of seeds."""
+    teacher: Network | None = None
+    """The network that teaches; null: plain training."""
+    student: Network
+    """The network that is trained."""
+    data: DataSpec
+    """The samples."""
+    objective: Terms
+    """The terms of the loss by name: {method: {weight, …options}}, or {method: weight}."""
+    scheme: SchemeSpec = SchemeSpec()
+    """Who teaches whom: offline."""
+    train: TrainSpec
+    """How the student is trained."""
+    control: Annotated[
+        Annotated[bool, Tag(SWITCH)] | Annotated[ControlSpec, Tag(MAPPING)],
+        Discriminator(kind_of),
+    ] = True
+    """Train the same student without the teacher for comparison: true, false, or {objective, train}."""
+    export: ExportSpec = ExportSpec()
+    """What the student is written as when it is done: {formats: [onnx, int8]}."""
+    metric: Literal["accuracy"] = "accuracy"
+    """The figure that the verdict is about."""
+
+    _path: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _name_is_no_folder(self) -> Self:
+        if self.name in (".", ".."):
+            raise ValueError(f'name must not be "{self.name}"')
+        if len(set(self.seed_list)) < len(self.seed_list):
+            raise ValueError("seeds must not repeat one")
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str, overrides: Iterable[str] = ()) -> "Recipe":
+        """Read and check a recipe.
+
+        Args:
+            path: the YAML file.
+            overrides: settings `key.sub=value` laid over the file, in order.
+
+        Raises:
+            InputError: anything wrong with file, overrides or recipe; the message names the place.
+        """
+        path = Path(path)
+        return cls.from_dict(read_yaml(path), path, overrides)
+
+    @classmethod
+    def from_dict(cls, data: object, path: Path | None = None, overrides: Iterable[str] = ()) -> "Recipe":
+        """Check a recipe that is given as a mapping.
+
+        Args:
+            data: the recipe; nothing in it is changed.
+            path: the file that it came from; models, weights and data are looked for beside it.
+            overrides: settings `key.sub=value` laid over it, in order.
+
+        Raises:
+            InputError: the recipe is wrong; the message names the place.
+        """
+        where = str(path) if path is not None else "recipe"
+        if not isinstance(data, Mapping):
+            kind = "but it is empty" if data is None else f"given {shown(data)}"
+            raise InputError(f"{where}: must be a mapping (name: …, student: …, data: …), {kind}.")
+        settled = plain(data, where)
+        for override in [overrides] if isinstance(overrides, str) else overrides:
+            settled = plain(apply_overrides(spread(settled), [override]), where)
+        check_supported(settled, where)
+        try:
+            recipe = cls.model_validate(spread(settled, inherit=True))
+        except ValidationError as error:
+            raise explain(error, cls, where) from None
+        recipe._path = path
+        check_recipe(recipe, where)
+        return recipe
+
+    @property
+    def path(self) -> Path | None:
+        """The file that the recipe was read from."""
+        return self._path
+
+    @property
+    def beside(self) -> Path | None:
+        """The folder of that file."""
+        return None if self._path is None else self._path.absolute().parent
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds, one by one."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    def dump(self) -> dict[str, Any]:
+        """The resolved recipe, every default written out: plain values that `from_dict` takes back."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """The resolved recipe as YAML that `load` takes back."""
+        return write_yaml(self.dump())

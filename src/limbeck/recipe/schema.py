@@ -1,0 +1,105 @@
+"""JSON Schema of recipes, so that an editor completes and checks them."""
+
+import copy
+import inspect
+from typing import Any
+
+from limbeck.recipe.recipe import Recipe
+
+__all__ = ["schema"]
+
+_TYPES: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+def schema(*, methods: bool = False) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a recipe.
+
+    Args:
+        methods: also list every method of this installation with its options under `objective`; this
+            imports torch.
+    """
+    result = Recipe.model_json_schema()
+    parts = result["$defs"]
+    for owner in (result, parts["Network"], parts["ControlSpec"]):
+        terms = _mapping(owner["properties"]["objective"])
+        terms["additionalProperties"] = False  # beside the pattern that names must match
+    _short_forms(parts)
+    _partial_training(parts)
+    if methods:
+        for owner in (result, parts["Network"], parts["ControlSpec"]):
+            _name_methods(_mapping(owner["properties"]["objective"]), parts)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **result,
+        "title": "Limbeck recipe",
+    }
+
+
+def _short_forms(parts: dict[str, Any]) -> None:
+    """Add the short forms that are written out before pydantic sees them."""
+    for name, short in (
+        ("TermSpec", {"type": "number", "minimum": 0, "description": "The term's weight."}),
+        ("SchemeSpec", {"type": "string", "description": "The scheme's name."}),
+    ):
+        full = parts[name]
+        parts[name] = {"description": full["description"], "anyOf": [short, full]}
+    parts["TermSpec"]["anyOf"].append({"type": "null", "description": "No such term."})
+    settings = parts["InputSettings"]["properties"]
+    for key in ("mean", "std"):
+        settings[key]["anyOf"].insert(0, {"type": "number"})
+    layers = parts["TermSpec"]["anyOf"][1]["properties"]["layers"]
+    _mapping(layers)["additionalProperties"] = {"type": ["string", "integer"]}
+
+
+def _partial_training(parts: dict[str, Any]) -> None:
+    """A teacher's and a control's `train` take what they do not give from the recipe's own."""
+    partial = copy.deepcopy(parts["TrainSpec"])
+    partial.pop("required")
+    parts["PartialTrainSpec"] = {**partial, "title": "PartialTrainSpec"}
+    for name in ("Network", "ControlSpec"):
+        for branch in _branches(parts[name]["properties"]["train"]):
+            if branch.get("$ref") == "#/$defs/TrainSpec":
+                branch["$ref"] = "#/$defs/PartialTrainSpec"
+
+
+def _branches(field: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every alternative of a field, nested ones too."""
+    inner = [b for key in ("anyOf", "oneOf") for b in field.get(key, [])]
+    return [field, *(leaf for branch in inner for leaf in _branches(branch))]
+
+
+def _mapping(field: dict[str, Any]) -> dict[str, Any]:
+    """The alternative of a field that is a mapping."""
+    return next(branch for branch in _branches(field) if branch.get("type") == "object")
+
+
+def _name_methods(terms: dict[str, Any], parts: dict[str, Any]) -> None:
+    """Name every method and alias under `objective`, each with its own options."""
+    from limbeck import methods
+
+    properties = terms.setdefault("properties", {})
+    for name in methods.names():
+        kind = methods.get(name)
+        title = f"{name}: {kind.paper}" if kind.paper else name
+        parts[f"term.{name}"] = _term(parts["TermSpec"], methods.options(kind), title)
+        for word in (name, *kind.aliases):
+            properties[word] = {"$ref": f"#/$defs/term.{name}"}
+
+
+def _term(term: dict[str, Any], options: dict[str, inspect.Parameter], title: str) -> dict[str, Any]:
+    result = copy.deepcopy(term)
+    full = result["anyOf"][1]
+    for key, parameter in options.items():
+        full["properties"].setdefault(key, _option(key, parameter))
+    # A `method:` inside makes the term's name arbitrary, so other options stay allowed then.
+    result["description"] = title
+    return result
+
+
+def _option(key: str, parameter: inspect.Parameter) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": f"The method's option {key}."}
+    if parameter.annotation in _TYPES:
+        found["type"] = _TYPES[parameter.annotation]
+    if isinstance(parameter.default, bool | int | float | str):
+        found["default"] = parameter.default
+    return found

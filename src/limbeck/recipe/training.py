@@ -1,0 +1,77 @@
+"""How a network of a recipe is trained."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from limbeck.recipe.base import DEVICE, Open, Part
+
+__all__ = ["OptimizerSpec", "ScheduleSpec", "TrainSpec"]
+
+Epochs = Annotated[float, Field(ge=0, le=10**6)]
+
+
+class OptimizerSpec(Open):
+    """An optimiser of timm by name; keys that are not listed here are its options."""
+
+    name: Annotated[str, Field(min_length=1)] = "sgd"
+    """sgd, adamw, lamb, or any other of timm's names."""
+    lr: Annotated[float, Field(gt=0)]
+    """Learning rate at the top of the schedule."""
+
+
+class ScheduleSpec(Part):
+    """The learning rate over the epochs, as a share of the optimiser's `lr`."""
+
+    name: Literal["cosine", "step", "constant"] = "cosine"
+    """cosine: down to `final`; step: times `gamma` at each milestone; constant."""
+    warmup_epochs: Epochs = 0.0
+    """Epochs in which the rate rises linearly from 0."""
+    milestones: Annotated[tuple[Epochs, ...], Field(max_length=1000, strict=False)] = ()
+    """step only: the epochs after which the rate falls, in rising order."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """step only: the factor at each milestone."""
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """cosine only: the share of `lr` at the end."""
+
+    @model_validator(mode="after")
+    def _milestones_fit(self) -> Self:
+        if self.name == "step" and not self.milestones:
+            raise ValueError("a step schedule needs milestones: [epoch, …]")
+        if self.name != "step" and self.milestones:
+            raise ValueError(f"milestones are for the step schedule only; this one is {self.name}")
+        if any(b <= a for a, b in zip(self.milestones, self.milestones[1:], strict=False)):
+            raise ValueError("milestones must rise from each to the next")
+        return self
+
+
+DEFAULT_OPTIMIZER: dict[str, Any] = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+
+
+class TrainSpec(Part):
+    """Length, optimiser, schedule and machine of one training."""
+
+    epochs: Annotated[int, Field(ge=0, le=10**6)]
+    """Passes over the training set; 0: everything but training happens."""
+    optimizer: OptimizerSpec = OptimizerSpec.model_validate(DEFAULT_OPTIMIZER)
+    """The optimiser: {name, lr, …}; by default SGD with lr 0.1, momentum 0.9, weight decay 0.0005."""
+    schedule: ScheduleSpec = ScheduleSpec()
+    """The learning rate over time: {name, warmup_epochs, milestones, gamma, final}."""
+    accumulate: Annotated[int, Field(ge=1, le=10**6)] = 1
+    """Parts that one batch is computed in, to save memory; the result is that of the whole batch."""
+    clip: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of the gradient; null: not clipped."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of the computation; weights stay in fp32."""
+    compile: bool = False
+    """Compile the networks: slower to start, faster to run."""
+    channels_last: bool = True
+    """Keep images in the memory layout that convolutions like."""
+    save_every: Annotated[float, Field(ge=0, le=10**9)] = 60.0
+    """Seconds between two savings of the state."""
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """CPU threads; null: as many as torch takes."""
+    device: Annotated[str, Field(pattern=DEVICE)] = "auto"
+    """auto, cpu, cuda, cuda:N, mps or xpu."""
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Processes that read samples; 0: the training's own."""

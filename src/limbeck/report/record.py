@@ -1,0 +1,295 @@
+"""What a finished run left behind, read from its folder.
+
+A report must come out of every run, also of one without a control, with one seed, with no exports or with a
+metric of its own. So everything but `result.json` may be missing here: a number that is absent, null or not
+finite is None, and the page leaves it out.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from limbeck.errors import InputError
+
+__all__ = ["Gain", "Record", "Row", "Series", "mean", "number", "read", "spread"]
+
+LABELS = {"teacher": "Teacher", "control": "Control", "student": "Student", "onnx": "ONNX", "int8": "int8"}
+RUN_FILES = "recipe.yaml, result.json and metrics.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network, or one exported file.
+
+    Attributes:
+        key: teacher, control, student, or the name of an export.
+        score: the run's metric for each seed; one value for teacher and exports.
+        best: the metric of the best epoch for each seed, as the literature reports it.
+        agreement: share of samples with the teacher's answer, in [0, 1], for each seed.
+        ece: expected calibration error in [0, 1], for each seed.
+        per_class: accuracy of each class in [0, 1], the mean over seeds.
+        bytes: size of the stored weights or of the file.
+        latency: milliseconds for one sample.
+    """
+
+    key: str
+    score: tuple[float | None, ...] = ()
+    best: tuple[float | None, ...] = ()
+    agreement: tuple[float | None, ...] = ()
+    ece: tuple[float | None, ...] = ()
+    per_class: tuple[float, ...] = ()
+    parameters: int | None = None
+    bytes: int | None = None
+    latency: float | None = None
+    file: str | None = None
+
+    @property
+    def label(self) -> str:
+        return LABELS.get(self.key, self.key)
+
+    @property
+    def export(self) -> bool:
+        return self.key not in ("teacher", "control", "student")
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Student minus control, paired by seed: mean, 95 % interval (None with one seed), number of seeds."""
+
+    mean: float
+    interval: tuple[float, float] | None
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What one training logged by epoch: `scores` [(epoch, metric)] and `losses` {term: [(epoch, value)]}."""
+
+    role: str
+    seed: int
+    scores: tuple[tuple[float, float], ...]
+    losses: Mapping[str, tuple[tuple[float, float], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A run, as its folder tells it."""
+
+    name: str
+    version: str
+    metric: str
+    seeds: tuple[int, ...]
+    rows: Mapping[str, Row]
+    gain: Gain | None
+    seconds: Mapping[str, float]
+    environment: Mapping[str, str]
+    others: Mapping[str, str]
+    series: tuple[Series, ...]
+    recipe: str
+    settings: Mapping[str, Any]
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs that the recipe asked for; None when it does not say."""
+        train = self.settings.get("train")
+        found = number(train.get("epochs")) if isinstance(train, Mapping) else None
+        return None if found is None else int(found)
+
+    def costs(self) -> dict[str, Row]:
+        """The rows; a control without size and speed has the student's, for it is the same network."""
+        rows = dict(self.rows)
+        if (control := rows.get("control")) and (student := rows.get("student")):
+            rows["control"] = replace(
+                control,
+                parameters=control.parameters or student.parameters,
+                bytes=control.bytes or student.bytes,
+                latency=control.latency or student.latency,
+            )
+        return rows
+
+
+def number(value: object) -> float | None:
+    """A finite float, or None. A list gives the mean of its numbers, a measurement its median."""
+    if isinstance(value, Mapping):
+        value = value.get("median_ms", value.get("mean"))
+    if isinstance(value, list):
+        return mean(tuple(number(v) for v in value))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def mean(values: tuple[float | None, ...]) -> float | None:
+    """Mean of the values that are there; None when there is none."""
+    there = [v for v in values if v is not None]
+    return math.fsum(there) / len(there) if there else None
+
+
+def spread(values: tuple[float | None, ...]) -> float | None:
+    """Standard deviation over seeds (n - 1); None for fewer than two values."""
+    there = [v for v in values if v is not None]
+    if len(there) < 2:
+        return None
+    centre = math.fsum(there) / len(there)
+    return math.sqrt(math.fsum((v - centre) ** 2 for v in there) / (len(there) - 1))
+
+
+def read(run: Path) -> Record:
+    """Reads a run folder.
+
+    Raises:
+        InputError: the folder or its `result.json` is missing or cannot be read.
+    """
+    run = Path(run)
+    result = _result(run)
+    metric = str(result.get("metric") or "accuracy")
+    parts = {key: result.get(key) for key in ("teacher", "control", "student")}
+    exports = result.get("exports")
+    parts |= exports if isinstance(exports, Mapping) else {}
+    rows = {key: _row(key, part, metric) for key, part in parts.items() if isinstance(part, Mapping)}
+    recipe = _text(run / "recipe.yaml")
+    return Record(
+        name=str(result.get("name") or run.resolve().name),
+        version=str(result.get("limbeck") or ""),
+        metric=metric,
+        seeds=tuple(int(s) for s in _list(result.get("seeds")) if number(s) is not None),
+        rows=rows,
+        gain=_gain(result.get("gain")),
+        seconds={k: s for k, v in _mapping(result.get("seconds")).items() if (s := _total(v)) is not None},
+        environment={str(k): _plain(v) for k, v in _mapping(result.get("environment")).items()},
+        others={str(k): _plain(v) for k, v in _mapping(result.get("metrics")).items()},
+        series=_series(_text(run / "metrics.jsonl"), metric),
+        recipe=recipe,
+        settings=_settings(recipe),
+    )
+
+
+def _result(run: Path) -> dict[str, Any]:
+    path = run / "result.json"
+    if not run.is_dir():
+        raise InputError(f"{run}: not a run folder (a folder with {RUN_FILES}).")
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{run}: no result.json; the run has not finished, or this is no run folder."
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}).") from None
+    if not isinstance(result, dict):
+        raise InputError(f"{path}: must hold one JSON object, holds a {type(result).__name__}.")
+    return result
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _settings(recipe: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(recipe)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _values(value: object) -> tuple[float | None, ...]:
+    """One value for each seed; a bare number is one value."""
+    if isinstance(value, list):
+        return tuple(number(v) for v in value)
+    return () if number(value) is None else (number(value),)
+
+
+def _total(value: object) -> float | None:
+    if isinstance(value, list):
+        there = [v for v in map(number, value) if v is not None]
+        return math.fsum(there) if there else None
+    return number(value)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_plain(v) for v in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}: {_plain(v)}" for k, v in value.items())
+    return "" if value is None else str(value)
+
+
+def _row(key: str, part: Mapping[str, Any], metric: str) -> Row:
+    parameters, size = number(part.get("parameters")), number(part.get("bytes"))
+    return Row(
+        key=key,
+        score=_values(part.get(metric)),
+        best=_values(part.get("best")),
+        agreement=_values(part.get("agreement")),
+        ece=_values(part.get("ece")),
+        per_class=_classes(part.get("per_class")),
+        parameters=None if parameters is None else int(parameters),
+        bytes=None if size is None else int(size),
+        latency=number(part.get("latency_ms")),
+        file=str(part["file"]) if part.get("file") else None,
+    )
+
+
+def _classes(value: object) -> tuple[float, ...]:
+    """Accuracy by class; a list for each seed is averaged. Classes without samples count as absent: ()."""
+    rows = _list(value)
+    if rows and all(isinstance(r, list) for r in rows) and len({len(r) for r in rows}) == 1:
+        rows = [number(list(column)) for column in zip(*rows, strict=True)]
+    found = [number(v) for v in rows]
+    return tuple(v for v in found if v is not None) if None not in found else ()
+
+
+def _gain(value: object) -> Gain | None:
+    centre = number(_mapping(value).get("mean"))
+    if centre is None:
+        return None
+    ends = [number(v) for v in _list(_mapping(value).get("interval"))]
+    low, high = ends if len(ends) == 2 else (None, None)
+    interval = (low, high) if low is not None and high is not None else None
+    return Gain(centre, interval, int(number(_mapping(value).get("seeds")) or 1))
+
+
+def _series(text: str, metric: str) -> tuple[Series, ...]:
+    """Curves by role and seed. A torn line is skipped; after a resume the later line of an epoch counts."""
+    lines: dict[tuple[str, int], dict[float, dict[str, Any]]] = {}
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        epoch = number(_mapping(entry).get("epoch"))
+        if epoch is not None:
+            key = (str(entry.get("role", "")), int(number(entry.get("seed")) or 0))
+            lines.setdefault(key, {}).setdefault(epoch, {}).update(entry)
+    return tuple(_one(role, seed, epochs, metric) for (role, seed), epochs in lines.items())
+
+
+def _one(role: str, seed: int, epochs: Mapping[float, Mapping[str, Any]], metric: str) -> Series:
+    scores: list[tuple[float, float]] = []
+    losses: dict[str, list[tuple[float, float]]] = {}
+    for epoch, entry in sorted(epochs.items()):
+        if (score := number(entry.get(metric))) is not None:
+            scores.append((epoch, score))
+        for term, value in _mapping(entry.get("losses")).items():
+            if (loss := number(value)) is not None:
+                losses.setdefault(str(term), []).append((epoch, loss))
+    return Series(role, seed, tuple(scores), {term: tuple(points) for term, points in losses.items()})

@@ -1,0 +1,380 @@
+"""One run from end to end: teacher, control, student, evaluation, export, report.
+
+`run(recipe, out)` is what `limbeck distill` calls; each training is a `Phase` that resumes by itself, so the
+run can be killed at any moment and goes on where it was.
+"""
+
+import contextlib
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck import __version__, models, ship, weights
+from limbeck.build import (
+    Prepared,
+    control_objective,
+    frozen,
+    load_data,
+    make_objective,
+    make_scheme,
+    make_student,
+    make_teacher,
+    prepare,
+    settings,
+)
+from limbeck.data import Data
+from limbeck.evaluation.statistics import paired_interval
+from limbeck.journal import Journal
+from limbeck.objective import Objective
+from limbeck.phase import Outcome, Phase, ask
+from limbeck.progress import Display, Silent
+from limbeck.recipe import ControlSpec, Recipe, TrainSpec
+from limbeck.runfolder import RunFolder
+from limbeck.taps import Tapped
+from limbeck.teachers import Frozen
+from limbeck.training.runtime import Runtime
+
+__all__ = ["Run", "run"]
+
+
+def run(
+    recipe: Recipe, out: Path | str, *, resume: bool = False, display: Display | None = None
+) -> dict[str, Any]:
+    """Run a recipe into a folder.
+
+    Args:
+        recipe: what to do.
+        out: the run folder; made when it does not exist.
+        resume: go on with a run that is there already.
+        display: where progress is shown; None shows nothing.
+
+    Returns:
+        What `result.json` holds.
+
+    Raises:
+        InputError: the recipe cannot work, or the folder is taken.
+        WorkError: the work failed; what was saved stays, and `resume` goes on from it.
+        Interrupted: Ctrl-C; the state is saved.
+    """
+    return Run(recipe, Path(out), display or Silent()).go(resume)
+
+
+class Run:
+    """The work of one recipe."""
+
+    def __init__(self, recipe: Recipe, out: Path, display: Display) -> None:
+        self.recipe = recipe
+        self.folder = RunFolder(out)
+        train = recipe.train
+        self.runtime = _runtime(train)
+        self.display = display if self.runtime.main else Silent()
+        self.journal = Journal(self.folder.metrics)
+        self.data: Data
+        self._stopped = False
+
+    def go(self, resume: bool) -> dict[str, Any]:
+        """All of it; see `run`."""
+        with contextlib.ExitStack() as stack:
+            if self.runtime.main:
+                stack.enter_context(self.folder.lock())
+                self.folder.open(self.recipe, resume)
+            self.runtime.wait()
+            stack.enter_context(self._stopping())
+            return self._all()
+
+    def _all(self) -> dict[str, Any]:
+        recipe = self.recipe
+        self.data = load_data(recipe)
+        objective = make_objective(recipe.objective, recipe.beside)
+        if recipe.control is not False:
+            control_objective(recipe, objective)  # an error now rather than after the teacher
+        teacher, spent, said, logits = self._teach(objective)
+        outcomes: dict[str, list[Outcome]] = {"control": [], "student": []}
+        for seed in recipe.seed_list:
+            if recipe.control is not False and recipe.train.epochs > 0:
+                outcomes["control"].append(self._train("control", seed, None, logits))
+            outcomes["student"].append(self._train("student", seed, teacher, logits))
+        if not self.runtime.main:
+            return {}
+        return self._conclude(teacher, spent, said, outcomes)
+
+    # The teacher
+
+    def _teach(
+        self, objective: Objective
+    ) -> tuple[Frozen | None, float, dict[str, Any] | None, Tensor | None]:
+        """The teacher, the seconds that its training took, its figures and its logits on the test set."""
+        if self.recipe.teacher is None:
+            return None, 0.0, None, None
+        spent = 0.0
+        if self.recipe.teacher.train is not None:
+            teacher, spent = self._train_teacher(objective)
+        else:
+            teacher = make_teacher(self.recipe, self.data, objective.teacher_taps)
+            if (
+                self.recipe.teacher.weights is None
+                and not self.recipe.teacher.pretrained
+                and not (self.recipe.teacher.model.startswith("run:"))
+            ):
+                self.display.say(
+                    "warning: the teacher has no weights (teacher.weights, teacher.pretrained or "
+                    "teacher.train); a random teacher teaches nothing."
+                )
+        teacher.place(self.runtime)
+        network = teacher.network if teacher.classes is None else _Picked(teacher)
+        with self.display.bar("teacher on the test set", len(self.data.test), "samples") as bar:
+            found, logits = ask(
+                network,
+                self.data.test,
+                self.runtime,
+                self.recipe.data.eval_batch_size,
+                classes=len(self.data.classes),
+                progress=bar.advance,
+            )
+        self.display.say(f"teacher: accuracy {found.accuracy:.4f} on {found.samples} test samples")
+        return teacher, spent, found.to_json(), logits
+
+    def _train_teacher(self, objective: Objective) -> tuple[Frozen, float]:
+        spec = self.recipe.teacher
+        assert spec is not None
+        assert spec.train is not None
+        seed = self.recipe.seed_list[0]
+        phase = self._phase("teacher", seed, spec.train)
+        torch.manual_seed(seed)
+        built = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
+        done = phase.finished()
+        if done is None:
+            terms = (
+                make_objective(spec.objective, self.recipe.beside)
+                if spec.objective is not None
+                else Objective({"cross_entropy": 1.0})
+            )
+            scheme = make_scheme(built, terms, None, self.data, seed)
+            done = phase.run(scheme)
+            scheme.student.close()
+        # Read back, so that the teacher is the same whether it was trained just now or before a resume.
+        torch.manual_seed(seed)
+        fresh = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
+        weights.load(fresh.model, done.file, where="teacher")
+        return frozen(self.recipe, self.data, fresh, objective.teacher_taps), done.seconds
+
+    # Control and student
+
+    def _train(self, role: str, seed: int, teacher: Frozen | None, logits: Tensor | None) -> Outcome:
+        control = self.recipe.control
+        given = control.train if role == "control" and isinstance(control, ControlSpec) else None
+        phase = self._phase(role, seed, given or self.recipe.train)
+        done = phase.finished()
+        if done is not None:
+            return done
+        student = make_student(self.recipe, self.data, seed)
+        objective = make_objective(self.recipe.objective, self.recipe.beside)
+        if role == "control":
+            objective = control_objective(self.recipe, objective)
+        scheme = make_scheme(student, objective, teacher, self.data, seed)
+        return phase.run(scheme, logits)
+
+    def _phase(self, role: str, seed: int, train: TrainSpec) -> Phase:
+        return Phase(
+            role=role,
+            seed=seed,
+            folder=self.folder.phase(role, seed),
+            states=self.folder.states(role, seed),
+            journal=self.journal,
+            data=self.data,
+            runtime=self.runtime,
+            settings=settings(train),
+            batch_size=self.recipe.data.batch_size,
+            eval_batch_size=self.recipe.data.eval_batch_size,
+            display=self.display,
+            save_every=train.save_every,
+            workers=train.workers,
+            stop=self._asked_to_stop,
+        )
+
+    # The end
+
+    def _conclude(
+        self,
+        teacher: Frozen | None,
+        spent: float,
+        said: dict[str, Any] | None,
+        outcomes: dict[str, list[Outcome]],
+    ) -> dict[str, Any]:
+        recipe, data = self.recipe, self.data
+        first = outcomes["student"][0]
+        student = make_student(recipe, data, recipe.seed_list[0])
+        weights.load(student.model, first.file, where="student")
+        weights.save(student.model, self.folder.path / "student.safetensors", weights.metadata(first.file))
+        network = nn.Sequential(student.adapter, student.model).eval()
+        self.display.say("exporting and measuring")
+        formats = recipe.export.formats
+        exports = ship.export(
+            network,
+            student.spec,
+            formats,
+            self.folder.path,
+            data,
+            recipe.name,
+            batch=recipe.data.eval_batch_size,
+        )
+        networks: dict[str, nn.Module] = {"student": network}
+        if teacher is not None:
+            networks["teacher"] = _plain(teacher)
+        timed = ship.latencies(networks, self.folder.path, formats, next(ship.pixels(data.test, 1)))
+        for form, entry in exports.items():
+            entry["latency_ms"] = timed[form]
+        result = self._result(teacher, spent, said, outcomes, student, exports, timed)
+        self.folder.write_result(result)
+        from limbeck import report
+
+        report.write(self.folder.path)
+        return result
+
+    def _result(
+        self,
+        teacher: Frozen | None,
+        spent: float,
+        said: dict[str, Any] | None,
+        outcomes: dict[str, list[Outcome]],
+        student: Prepared,
+        exports: dict[str, Any],
+        timed: dict[str, float],
+    ) -> dict[str, Any]:
+        recipe = self.recipe
+        control, students = outcomes["control"], outcomes["student"]
+        metric = recipe.metric
+        result: dict[str, Any] = {
+            "name": recipe.name,
+            "limbeck": __version__,
+            "seeds": list(recipe.seed_list),
+            "metric": metric,
+            "teacher": None,
+            "control": None,
+            "student": {
+                **_figures(students, metric),
+                **_size(student.model),
+                "latency_ms": timed["student"],
+            },
+            "gain": None,
+            "exports": exports,
+            "seconds": {
+                "teacher": round(spent, 1),
+                "control": round(sum(o.seconds for o in control), 1),
+                "student": round(sum(o.seconds for o in students), 1),
+            },
+            "environment": _environment(self.runtime),
+        }
+        if teacher is not None and said is not None:
+            result["teacher"] = {
+                metric: said[metric],
+                **_size(teacher.network.model),
+                "latency_ms": timed["teacher"],
+                "frozen": True,
+                **{k: said[k] for k in ("loss", "ece", "per_class")},
+            }
+        if control:
+            result["control"] = _figures(control, metric)
+            before, after = ([o.evaluation[metric] for o in side] for side in (control, students))
+            if None not in before + after:
+                result["gain"] = paired_interval(before, after).to_json()
+        return result
+
+    # Being stopped
+
+    def _asked_to_stop(self) -> bool:
+        if self.runtime.world == 1:
+            return self._stopped
+        flag = torch.tensor(float(self._stopped), device=self.runtime.device)
+        return bool(self.runtime.mean(flag) > 0)
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Ctrl-C and a polite kill end the work after the running step; a second one ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, frame: Any) -> None:
+            if self._stopped:
+                raise KeyboardInterrupt
+            self._stopped = True
+            self.display.say("stopping after this step; the state will be saved (again: stop at once)")
+
+        before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
+
+
+class _Picked(Tapped):
+    """A teacher some of whose logits are picked, as a network that can be evaluated."""
+
+    def __init__(self, teacher: Frozen) -> None:
+        super().__init__(teacher.network.model, (), teacher.network.adapter)
+        assert teacher.classes is not None
+        self._classes = teacher.classes
+
+    def forward(self, input: Any) -> Any:
+        answer = super().forward(input)
+        return type(answer)(answer.logits[:, self._classes])
+
+
+def _runtime(train: TrainSpec) -> Runtime:
+    return Runtime(train.device, train.precision, train.compile, train.channels_last, train.threads)
+
+
+def _plain(teacher: Frozen) -> nn.Module:
+    return nn.Sequential(teacher.network.adapter, teacher.network.model).eval()
+
+
+def _size(model: nn.Module) -> dict[str, int]:
+    """Parameters, and the bytes that they take in memory and on disk."""
+    return {
+        "parameters": models.parameters(model),
+        "bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+    }
+
+
+def _figures(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
+    """Lists by seed."""
+    rows: dict[str, Callable[[Outcome], Any]] = {
+        metric: lambda o: o.evaluation[metric],
+        "best": lambda o: o.best,
+        "agreement": lambda o: o.evaluation["agreement"],
+        "ece": lambda o: o.evaluation["ece"],
+        "loss": lambda o: o.evaluation["loss"],
+        "kl": lambda o: o.evaluation["kl"],
+        "per_class": lambda o: o.evaluation["per_class"],
+    }
+    return {name: [read(o) for o in outcomes] for name, read in rows.items()}
+
+
+def _environment(runtime: Runtime) -> dict[str, Any]:
+    import numpy
+    import timm
+    import torchvision
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "numpy": numpy.__version__,
+        "device": str(runtime.device),
+        "threads": torch.get_num_threads(),
+        "processes": runtime.world,
+        "precision": runtime.precision,
+        "compile": runtime.compile,
+        "machine": platform.machine(),
+        "date": time.strftime("%Y-%m-%d"),
+    }

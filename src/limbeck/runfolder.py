@@ -1,0 +1,131 @@
+"""The folder of a run: who may write into it, and what stands where."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import InputError
+from limbeck.reading import read_yaml
+from limbeck.recipe import Recipe
+from limbeck.training.checkpoint import write_atomically
+
+__all__ = ["RunFolder"]
+
+FREE = (
+    ("seeds",),
+    ("export",),
+    ("train", "save_every"),
+    ("train", "workers"),
+    ("data", "eval_batch_size"),
+)
+"""What may differ on resuming: it does not change what a finished training found."""
+
+
+class RunFolder:
+    """Paths of one run, its lock, and its recipe."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.result = path / "result.json"
+        self.recipe = path / "recipe.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.state = path / "state"
+        self.origin = self.state / "origin.json"
+
+    def phase(self, role: str, seed: int) -> Path:
+        """Where a training's weights and figures go."""
+        return self.state / "teacher" if role == "teacher" else self.path / "seeds" / str(seed) / role
+
+    def states(self, role: str, seed: int) -> Path:
+        """Where a training's states lie while it goes on."""
+        return self.state / (f"{role}-training" if role == "teacher" else f"seed-{seed}-{role}")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep others out while the work goes on; the lock dies with its process.
+
+        Raises:
+            InputError: another process is at work here, or the folder cannot be made.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            held = FileLock(self.path / ".lock", timeout=0)
+            held.acquire()
+        except Timeout as error:
+            raise InputError(
+                f"{self.path} is in use by another process; wait for it, or choose another --out."
+            ) from error
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be used as an output folder: {error.strerror}.") from error
+        try:
+            yield
+        finally:
+            held.release()
+
+    def open(self, recipe: Recipe, resume: bool) -> None:
+        """Make the folder this recipe's.
+
+        Raises:
+            InputError: it holds another run, or one that `resume` was not asked for.
+        """
+        foreign = [p.name for p in self.path.iterdir() if p.name != ".lock"]
+        if foreign and not self.recipe.exists():
+            raise InputError(
+                f"{self.path} is not empty and holds no run ({', '.join(sorted(foreign)[:5])}); "
+                "choose another --out."
+            )
+        if self.recipe.exists():
+            if not resume:
+                raise InputError(
+                    f"{self.path} holds a run already; --resume goes on with it, another --out starts "
+                    "a new one."
+                )
+            self._compare(recipe)
+        origin = {"beside": None if recipe.beside is None else str(recipe.beside)}
+        write_atomically(self.origin, json.dumps(origin))
+        write_atomically(self.recipe, recipe.to_yaml())
+
+    def load_recipe(self) -> Recipe:
+        """The recipe of the run; what it names beside it is looked for where the recipe came from.
+
+        Raises:
+            InputError: there is no run here.
+        """
+        if not self.recipe.is_file():
+            raise InputError(f"{self.path} is no run: it holds no recipe.yaml.")
+        beside = None
+        if self.origin.is_file():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                beside = json.loads(self.origin.read_text())["beside"]
+        path = self.recipe if beside is None else Path(beside) / "recipe.yaml"
+        return Recipe.from_dict(read_yaml(self.recipe), path)
+
+    def _compare(self, recipe: Recipe) -> None:
+        before = Recipe.from_dict(read_yaml(self.recipe), recipe.path).dump()
+        changed = _differences(before, recipe.dump())
+        if changed:
+            place, old, new = changed[0]
+            raise InputError(
+                f"{self.path}: the run there was started with {place}: {old}, and the recipe now says {new}. "
+                "Resume with the recipe as it was, or choose another --out."
+            )
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write `result.json`."""
+        write_atomically(self.result, json.dumps(result, indent=1) + "\n")
+
+
+def _differences(before: Any, now: Any, place: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
+    if place in FREE:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = []
+        for key in [*before, *(k for k in now if k not in before)]:
+            found += _differences(before.get(key), now.get(key), (*place, key))
+        return found
+    return [] if before == now else [(".".join(place), before, now)]

@@ -1,0 +1,66 @@
+"""The classic scheme: a finished teacher, a student that learns from it (Hinton, Vinyals and Dean 2015)."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from limbeck.errors import InputError
+from limbeck.knowledge import Batch, Knowledge
+from limbeck.objective import Objective
+from limbeck.schemes.base import Scheme
+from limbeck.taps import Tapped
+from limbeck.teachers.base import Teacher
+
+if TYPE_CHECKING:
+    from limbeck.training.runtime import Runtime
+
+__all__ = ["Offline"]
+
+
+class Offline(Scheme):
+    """One student learns from labels, from a teacher, or from both.
+
+    Args:
+        student: the network that is trained.
+        objective: what is minimised.
+        teacher: None is plain training, as for a control.
+
+    Raises:
+        InputError: the objective has a term that needs a teacher and there is none.
+    """
+
+    def __init__(self, student: Tapped, objective: Objective, teacher: Teacher | None = None) -> None:
+        super().__init__()
+        if teacher is None and objective.needs_teacher:
+            needing = [n for n in objective.terms if objective.method(n).kind != "label"]
+            raise InputError(f"objective.{needing[0]} compares with a teacher, and there is none.")
+        self.student = student
+        self.objective = objective
+        self.teacher = teacher
+
+    def teach(self, batch: Batch) -> Knowledge | None:
+        # An objective of labels alone never looks at the teacher: do not pay for its answer.
+        return self.teacher(batch) if self.teacher is not None and self.objective.needs_teacher else None
+
+    def forward(self, batch: Batch, teaching: Knowledge | None) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.objective(self.student(batch.input), teaching, batch)
+        return losses
+
+    def place(self, runtime: "Runtime") -> None:
+        runtime.place(self)
+        if self.teacher is not None:
+            self.teacher.place(runtime)
+
+    def before_step(self, epoch: float) -> None:
+        self.objective.before_step(epoch)
+
+    def after_step(self) -> None:
+        if self.teacher is not None:
+            self.teacher.after_step(self.student.model)
+
+    def teacher_state(self) -> dict[str, Tensor]:
+        return {} if self.teacher is None else self.teacher.state()
+
+    def load_teacher_state(self, state: dict[str, Tensor]) -> None:
+        if self.teacher is not None:
+            self.teacher.load_state(state)

@@ -1,0 +1,121 @@
+"""What leaves the run: exported files, each run on real samples, and everything's latency side by side."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from limbeck import __version__
+from limbeck.data import Data, evaluation_batches
+from limbeck.data.samples import Samples
+from limbeck.evaluation.measure import measure, model_file_bytes, onnx_runner, torch_runner
+from limbeck.evaluation.metrics import evaluate
+from limbeck.export.int8 import quantize_static
+from limbeck.export.onnx import export_onnx
+from limbeck.export.runtime import OnnxModel
+from limbeck.inputs import InputSpec
+
+__all__ = ["FILES", "export", "latencies", "pixels"]
+
+FILES = {"onnx": "student.onnx", "int8": "student.int8.onnx"}
+CALIBRATION = 512
+"""Training samples that set the ranges of int8; more changes little."""
+
+
+def pixels(samples: Samples, count: int, size: int = 64) -> Iterator[Tensor]:
+    """The first samples of a split as images, in batches, without augmentation."""
+    for first in range(0, min(count, len(samples)), size):
+        index = np.arange(first, min(first + size, count, len(samples)), dtype=np.int64)
+        images = samples.take(index, None, 0).input
+        assert isinstance(images, Tensor)
+        yield images
+
+
+def export(
+    network: nn.Module,
+    spec: InputSpec,
+    formats: Sequence[str],
+    folder: Path,
+    data: Data,
+    name: str,
+    *,
+    batch: int = 500,
+) -> dict[str, dict[str, Any]]:
+    """Write the student in the asked formats and evaluate each file on the test set.
+
+    Args:
+        network: the student behind its input adapter; takes pixels in [0, 1].
+        spec: what the adapter does, for the file's notes.
+        formats: some of `FILES`.
+        folder: where the files go.
+        data: test set for the figures, training set for calibration.
+        name: the run's name, for the file's notes.
+        batch: samples in one evaluation batch.
+
+    Returns:
+        For each format: file, accuracy, agreement with the network in torch, bytes.
+    """
+    if not formats:
+        return {}
+    example = next(pixels(data.test, 7))
+    reference = evaluate(
+        lambda b: _answer(network, b.input), evaluation_batches(data.test, batch), classes=len(data.classes)
+    )[1]
+    onnx = export_onnx(network, example, folder / FILES["onnx"], metadata=_notes(spec, data, name))
+    if "int8" in formats:
+        quantize_static(onnx, pixels(data.train, CALIBRATION), folder / FILES["int8"])
+    found = {form: _entry(folder / FILES[form], data, reference, batch) for form in formats}
+    if "onnx" not in formats:
+        onnx.unlink()
+    return found
+
+
+def _answer(network: nn.Module, images: Any) -> Tensor:
+    device = next((p.device for p in network.parameters()), None)
+    training = network.training
+    network.eval()
+    try:
+        logits: Tensor = network(images if device is None else images.to(device))
+    finally:
+        network.train(training)
+    return logits
+
+
+def _entry(path: Path, data: Data, reference: Tensor, batch: int) -> dict[str, Any]:
+    model = OnnxModel(path)
+    found, _ = evaluate(
+        lambda b: model(b.input),  # type: ignore[arg-type]
+        evaluation_batches(data.test, batch),
+        classes=len(data.classes),
+        teacher_logits=reference,
+    )
+    return {
+        "file": path.name,
+        "accuracy": found.to_json()["accuracy"],
+        "agreement": found.agreement,
+        "bytes": model_file_bytes(path),
+    }
+
+
+def _notes(spec: InputSpec, data: Data, name: str) -> dict[str, str]:
+    normalised = {"mean": spec.mean, "std": spec.std, "size": spec.size, "included": True}
+    return {
+        "labels": json.dumps(list(data.classes)),
+        "normalisation": json.dumps(normalised),
+        "input": "float32 pixels in [0, 1], [batch, channels, height, width]",
+        "limbeck": __version__,
+        "recipe": name,
+    }
+
+
+def latencies(
+    networks: dict[str, nn.Module], folder: Path, exports: Sequence[str], example: Tensor
+) -> dict[str, float]:
+    """Median milliseconds of one sample on one thread, all side by side: torch eager, and the files."""
+    one = example[:1]
+    calls = {name: torch_runner(network, one) for name, network in networks.items()}
+    calls |= {form: onnx_runner(folder / FILES[form], one) for form in exports}
+    return {name: round(float(found["median_ms"]), 4) for name, found in measure(calls).items()}

@@ -1,0 +1,75 @@
+"""Optimisers and learning-rate schedules, which are timm's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from limbeck.errors import InputError, unknown
+from limbeck.training.settings import Training
+
+__all__ = ["SCHEDULES", "build_optimizer", "build_schedule"]
+
+SCHEDULES = ("constant", "cosine", "step")
+
+
+def build_optimizer(parameters: Sequence[nn.Parameter], settings: Training) -> Optimizer:
+    """One of timm's optimisers over the parameters.
+
+    `sgd` is SGD with plain momentum, as the field's recipes mean it; timm's own `sgd` turns Nesterov's
+    variant on (here: `nesterov: true`).
+
+    Raises:
+        InputError: unknown name, or an option that this optimiser does not take.
+    """
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    options = dict(settings.optimizer)
+    name = str(options.pop("name", "sgd"))
+    if name not in list_optimizers():
+        raise unknown("optimizer", name, list_optimizers(), where="train.optimizer.name")
+    if name == "sgd":
+        options.setdefault("nesterov", False)
+        options.setdefault("momentum", 0.0)
+        if options["nesterov"] is False:
+            name = "momentum"
+            options.pop("nesterov")
+    try:
+        built: Optimizer = create_optimizer_v2(list(parameters), opt=name, **options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise InputError(f"train.optimizer: {name} does not accept these options: {error}") from error
+    return built
+
+
+def build_schedule(optimizer: Optimizer, settings: Training, steps_per_epoch: int) -> Any:
+    """A timm scheduler whose rate is a pure function of the step: `.step_update(step)` sets it.
+
+    Raises:
+        InputError: unknown name.
+    """
+    from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+
+    options = dict(settings.schedule)
+    name = str(options.get("name", "cosine"))
+    warmup = round(float(options.get("warmup_epochs") or 0) * steps_per_epoch)
+    total = max(1, settings.epochs * steps_per_epoch)
+    rate = float(optimizer.param_groups[0]["lr"])
+    # The first step of a warm-up takes 1/(w+1) of the rate, so that no step is wasted at zero.
+    common: dict[str, Any] = {
+        "t_in_epochs": False,
+        "warmup_t": warmup,
+        "warmup_lr_init": rate / (warmup + 1),
+        "warmup_prefix": True,
+    }
+    if name == "cosine":
+        final = rate * float(options.get("final") or 0.0)
+        return CosineLRScheduler(optimizer, t_initial=max(1, total - warmup), lr_min=final, **common)
+    if name in ("step", "constant"):
+        milestones = options.get("milestones") or [] if name == "step" else []
+        gamma = options.get("gamma")
+        decay = [max(1, round(float(m) * steps_per_epoch) - warmup) for m in milestones]
+        return MultiStepLRScheduler(
+            optimizer, decay_t=decay, decay_rate=0.1 if gamma is None else gamma, **common
+        )
+    raise unknown("schedule", name, SCHEDULES, where="train.schedule.name")

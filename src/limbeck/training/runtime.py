@@ -1,0 +1,156 @@
+"""Where and how the arithmetic runs: device, precision, processes, compile. A thin layer over Accelerate."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import InputError, unknown
+from limbeck.knowledge import Batch
+
+__all__ = ["PRECISIONS", "Runtime"]
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+class Runtime:
+    """One process's view of the machine.
+
+    Args:
+        device: `auto` (what Accelerate finds), `cpu`, `cuda`, `mps`.
+        precision: `fp32`, or autocast in `bf16` or `fp16`.
+        compile: compile the scheme and the teacher, in place, so that no parameter changes its name.
+        channels_last: keep images and convolution weights in that memory order, which is faster on most
+            hardware.
+        threads: number of CPU threads; None leaves it as it is.
+
+    Raises:
+        InputError: unknown precision, or a device that is not here.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        precision: str = "fp32",
+        compile: bool = False,
+        channels_last: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS, where="train.precision")
+        _check_device(device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        # Accelerate keeps one precision a process; a run that needs another starts it anew.
+        AcceleratorState._reset_state(reset_partial_state=device != "auto")
+        self.accelerator = Accelerator(
+            mixed_precision=PRECISIONS[precision],
+            cpu=device == "cpu",
+            device_placement=False,
+            step_scheduler_with_optimizer=False,
+        )
+        self.precision = precision
+        self.compile = compile
+        self.channels_last = channels_last
+        # Accelerate chooses the kind; a numbered device is the user's own choice among several.
+        self.device: torch.device = torch.device(device) if ":" in device else self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.world: int = self.accelerator.num_processes
+        self._plain = precision == "fp32"
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and messages."""
+        return self.rank == 0
+
+    def place(self, module: nn.Module) -> None:
+        """Move a module to the device, in this runtime's memory order."""
+        module.to(self.device)
+        if self.channels_last:
+            module.to(memory_format=torch.channels_last)
+
+    def put(self, batch: Batch) -> Batch:
+        """Move a batch to the device, in this runtime's memory order."""
+        if self.device.type != "cpu":
+            batch = batch.to(self.device)
+        if self.channels_last and isinstance(batch.input, Tensor) and batch.input.dim() == 4:
+            ordered = batch.input.contiguous(memory_format=torch.channels_last)
+            if ordered is not batch.input:
+                batch = Batch(ordered, batch.target, batch.index, batch.view, batch.labelled)
+        return batch
+
+    def wrap(self, scheme: nn.Module) -> nn.Module:
+        """The scheme ready to be called: compiled where asked, and spread over the processes."""
+        if self.compile:
+            scheme.compile()
+        if self.world == 1 and self._plain:
+            return scheme  # nothing to wrap: Accelerate would return the module as it is
+        return cast(nn.Module, self.accelerator.prepare_model(scheme, device_placement=False))
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision's autocast, for what runs outside the wrapped scheme (the teacher)."""
+        return contextlib.nullcontext() if self._plain else self.accelerator.autocast()
+
+    def backward(self, loss: Tensor) -> None:
+        """Back-propagate, scaled where the precision needs it."""
+        if self._plain:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            self.accelerator.backward(loss)
+
+    @contextlib.contextmanager
+    def no_sync(self, wrapped: nn.Module) -> Iterator[None]:
+        """Leave the exchange of gradients to the last part of an accumulated batch."""
+        paused: AbstractContextManager[Any] = self.accelerator.no_sync(wrapped)
+        with paused:
+            yield
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over the processes."""
+        return value if self.world == 1 else cast(Tensor, self.accelerator.reduce(value, "mean"))
+
+    def gather(self, value: Tensor) -> Tensor:
+        """Rows of all processes, in the order of the processes; they may hold unequal numbers of rows."""
+        if self.world == 1:
+            return value
+        import torch.distributed as dist
+
+        counts = [0] * self.world
+        dist.all_gather_object(counts, int(value.shape[0]))
+        room = value.new_zeros((max(counts), *value.shape[1:]))
+        room[: value.shape[0]] = value
+        parts = [torch.empty_like(room) for _ in counts]
+        dist.all_gather(parts, room)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def same_buffers(self, module: nn.Module) -> None:
+        """Give all processes the first one's buffers (BatchNorm statistics differ between them)."""
+        if self.world > 1:
+            import torch.distributed as dist
+
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.world > 1:
+            self.accelerator.wait_for_everyone()
+
+
+def _check_device(device: str) -> None:
+    kind = device.split(":")[0]
+    if kind not in ("auto", "cpu", "cuda", "mps", "xpu"):
+        raise unknown("device", device, ("auto", "cpu", "cuda", "mps", "xpu"), where="train.device")
+    available: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "xpu": torch.xpu.is_available,
+    }
+    if kind in available and not available[kind]():
+        raise InputError(f'train.device: "{device}" is not available on this machine; use auto or cpu.')

@@ -1,0 +1,267 @@
+"""The loop, as a generator: `for step in trainer.fit(loader): ...`. No callbacks: logging, evaluation and
+saving are ordinary code around it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from limbeck.errors import InputError, WorkError
+from limbeck.knowledge import UNLABELLED, Batch
+from limbeck.schemes.base import Scheme
+from limbeck.training.optimizers import build_optimizer, build_schedule
+from limbeck.training.runtime import Runtime
+from limbeck.training.settings import Training
+
+__all__ = ["Feed", "Step", "Trainer"]
+
+_MASK = (1 << 64) - 1
+
+CHECK_EVERY = 20
+"""How often losses are looked at on a device that works asynchronously; on a CPU, always."""
+
+
+class Feed(Protocol):
+    """What the trainer iterates: `limbeck.data.loader.Loader`, or a face over any other loader."""
+
+    def __len__(self) -> int: ...
+
+    def steps(self, view: int, start: int = 0) -> Iterator[list[Batch]]:
+        """The batches of pass `view` from number `start` on, each as a list of equal parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one optimiser step did.
+
+    Attributes:
+        number: steps done, from 1.
+        epoch: epochs done when this step is the last of one, else the number of the running one, from 1.
+        last: whether it ends its epoch.
+        losses: `loss` and each term, scalars on the device, means over the parts of the batch.
+        lr: the learning rate that was used.
+    """
+
+    number: int
+    epoch: int
+    last: bool
+    losses: dict[str, Tensor]
+    lr: float
+
+
+class Trainer:
+    """Trains the parts of a scheme.
+
+    Args:
+        scheme: what is trained; it is moved to the runtime's device, and wrapped.
+        settings: length, optimiser, schedule.
+        runtime: where.
+        steps_per_epoch: number of steps in one pass.
+        seed: what dropout and other random layers draw depends on (seed, step, process) alone, so that a
+            resumed run draws the same.
+    """
+
+    def __init__(
+        self, scheme: Scheme, settings: Training, runtime: Runtime, steps_per_epoch: int, seed: int = 0
+    ) -> None:
+        self.scheme = scheme
+        self.seed = seed
+        self.settings = settings
+        self.runtime = runtime
+        self.steps_per_epoch = steps_per_epoch
+        self.step = 0
+        scheme.place(runtime)
+        self._parts = {name: [p for _, p in part] for name, part in scheme.parts().items()}
+        self.optimizers: dict[str, Optimizer] = {
+            name: build_optimizer(part, settings) for name, part in self._parts.items()
+        }
+        self._schedules = {
+            name: build_schedule(optimizer, settings, steps_per_epoch)
+            for name, optimizer in self.optimizers.items()
+        }
+        self._wrapped = runtime.wrap(scheme)
+        self._scaler = runtime.accelerator.scaler
+        self._unchecked: dict[str, Tensor] = {}
+
+    @property
+    def total_steps(self) -> int:
+        """Steps from the first to the last."""
+        return self.settings.epochs * self.steps_per_epoch
+
+    def fit(self, feed: Feed) -> Iterator[Step]:
+        """Train from where it stands to the end, one step at a time.
+
+        Raises:
+            WorkError: a loss is not finite any more; names the term and the step.
+        """
+        first = self.step // self.steps_per_epoch
+        for epoch in range(first, self.settings.epochs):
+            for parts in feed.steps(view=epoch, start=self.step - epoch * self.steps_per_epoch):
+                if not self.scheme.training:
+                    self.scheme.train()
+                yield self._advance(parts)
+
+    def try_step(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """The losses of a batch, forward and back, without learning anything from it: for a check."""
+        if not self.scheme.training:
+            self.scheme.train()
+        self.scheme.before_step(0.0)
+        self._unchecked = self._backward(self._count_labels(parts))
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        self.check()
+        return self._unchecked
+
+    def _advance(self, parts: list[Batch]) -> Step:
+        progress = self.step / self.steps_per_epoch
+        self._seed_step()
+        self.scheme.before_step(progress)
+        active = [n for n in self.scheme.active(self.step) if n in self.optimizers]
+        for name in active:
+            self._schedules[name].step_update(self.step)
+        lr = float(self.optimizers[active[0]].param_groups[0]["lr"])
+        losses = self._backward(self._count_labels(parts))
+        for name in active:
+            self._update(name)
+        self.scheme.after_step()
+        self.step += 1
+        self._unchecked = losses
+        if self.runtime.device.type == "cpu" or self.step % CHECK_EVERY == 0:
+            self.check()
+        epoch, rest = divmod(self.step, self.steps_per_epoch)
+        return Step(self.step, epoch + (rest > 0), rest == 0, losses, lr)
+
+    def _seed_step(self) -> None:
+        seed = _keyed_seed(self.seed, self.step, self.runtime.rank)
+        torch.default_generator.manual_seed(seed)
+        if self.runtime.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _backward(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Gradients of the mean over the parts; the losses are detached means."""
+        if len(parts) == 1:
+            return self._part(parts[0], 1)
+        total: dict[str, Tensor] = {}
+        for number, part in enumerate(parts):
+            if number < len(parts) - 1:
+                with self.runtime.no_sync(self._wrapped):
+                    losses = self._part(part, len(parts))
+            else:
+                losses = self._part(part, len(parts))
+            for name, value in losses.items():
+                total[name] = total[name] + value / len(parts) if name in total else value / len(parts)
+        return total
+
+    def _part(self, batch: Batch, parts: int) -> dict[str, Tensor]:
+        batch = self.runtime.put(batch)
+        with self.runtime.autocast():
+            teaching = self.scheme.teach(batch)
+        losses: dict[str, Tensor] = self._wrapped(batch, teaching)
+        self.runtime.backward(losses["loss"] if parts == 1 else losses["loss"] / parts)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _update(self, name: str) -> None:
+        optimizer, scaler = self.optimizers[name], self._scaler
+        if self.settings.clip is not None:
+            if scaler is not None:
+                scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(self._parts[name], self.settings.clip)
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _count_labels(self, parts: list[Batch]) -> list[Batch]:
+        """Tell label terms how many labelled samples the *whole* batch holds, where some carry none.
+
+        Without it, the mean over parts (or processes) of means over labelled samples would not be the mean
+        over the labelled samples of the batch.
+        """
+        targets = [b.target for b in parts]
+        if any(t is None or t.dim() != 1 for t in targets):
+            return parts
+        counts = [int((t != UNLABELLED).sum()) for t in targets if t is not None]
+        everything = sum(len(b) for b in parts)
+        share = torch.tensor(float(sum(counts)) / len(parts))
+        if self.runtime.world > 1:
+            # Every process must take part, or none: whether its own labels are complete says nothing about
+            # the others'.
+            share = self.runtime.mean(share.to(self.runtime.device))
+        elif sum(counts) == everything:
+            return parts
+        return [replace(b, labelled=share.clamp(min=1e-12)) for b in parts]
+
+    def check(self) -> None:
+        """Look at the losses of the last step.
+
+        Raises:
+            WorkError: one of them is not finite.
+        """
+        if self._unchecked and not math.isfinite(float(self._unchecked["loss"])):
+            bad = [n for n, v in self._unchecked.items() if n != "loss" and not math.isfinite(float(v))]
+            raise WorkError(
+                f'step {self.step}: the term "{bad[0] if bad else "loss"}" became '
+                f"{float(self._unchecked[bad[0] if bad else 'loss'])}. A lower train.optimizer.lr, "
+                "train.clip: 1.0, or train.precision: fp32 usually helps."
+            )
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the training depends on, as a tree of plain values and tensors.
+
+        Raises:
+            WorkError: a parameter is not finite, so that this state is not worth keeping.
+        """
+        self.check()
+        for name, parameter in self.scheme.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise WorkError(f"step {self.step}: the parameter {name} is not finite any more.")
+        return {
+            "step": self.step,
+            "scheme": self.scheme.state_dict(),
+            "teacher": self.scheme.teacher_state(),
+            "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
+            "scaler": {} if self._scaler is None else self._scaler.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave.
+
+        Raises:
+            InputError: the state belongs to other networks.
+        """
+        try:
+            self.scheme.load_state_dict(state["scheme"])
+        except RuntimeError as error:
+            raise InputError(f"the saved state does not fit these networks: {error}") from error
+        self.scheme.load_teacher_state(state["teacher"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+            _same_layout(optimizer)
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state["scaler"])
+        self.step = int(state["step"])
+
+
+def _keyed_seed(seed: int, step: int, rank: int) -> int:
+    """A 63-bit number from three, well mixed (the finaliser of splitmix64)."""
+    value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return (value ^ (value >> 31)) >> 1
+
+
+def _same_layout(optimizer: Optimizer) -> None:
+    """Give loaded optimiser tensors the memory order of their parameters.
+
+    A norm (LAMB's, say) adds up in memory order, so another order would change its last bit.
+    """
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
