@@ -73,7 +73,7 @@ def net(num_classes, in_channels=3, width=4, **rest):
         ("timm:hf-hub:org/name", "unknown network"),
         ("torchvision:resnt18", 'unknown network "resnt18". Did you mean "resnet18"'),
         ("torchvision:fcn_resnet50", "unknown network"),
-        ("py:nothing", 'must be "py:package.module:name"'),
+        ("py:nothing", 'must be "py:package.module:factory"'),
         ("py:no_such_module_at_all:f", 'no module "no_such_module_at_all"'),
         ("run:no/such/folder", "no run folder. Looked at: no/such/folder"),
     ],
@@ -261,7 +261,7 @@ def test_our_own_small_networks_are_found_by_their_module() -> None:
 @pytest.mark.parametrize(
     ("text", "name", "options", "message"),
     [
-        (NET, "nett", {}, 'unknown name "nett". Did you mean "net"'),
+        (NET, "nett", {}, 'unknown factory "nett". Did you mean "net"'),
         (NET, "nn", {}, "is module, not a function"),
         (NET, "net", {"width": "a"}, r"student\.width: must be a number"),
         ("def net(widht=3): pass", "net", {"width": 3}, 'unknown option "width". Did you mean "widht"'),

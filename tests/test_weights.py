@@ -75,7 +75,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WorkError, match="No space left on device"):
+    with pytest.raises(WorkError, match="the disk is full"):
         weights.save(_net(1), file)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
@@ -83,7 +83,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WorkError, match="could not be saved"):
+    with pytest.raises(WorkError, match="cannot write"):
         weights.save(_net(), tmp_path / "file" / "a.safetensors")
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from limbeck.objective import Ramp as Ramp
     from limbeck.objective import Term as Term
     from limbeck.recipe import Recipe as Recipe
-    from limbeck.run import run as run
+    from limbeck.runner import run as run
     from limbeck.schemes import Offline as Offline
     from limbeck.taps import Tapped as Tapped
     from limbeck.teachers import Frozen as Frozen
@@ -53,7 +53,7 @@ _HOME = {
     "Training": "training",
     "WorkError": "errors",
     "distill": "api",
-    "run": "run",
+    "run": "runner",
 }
 
 __all__ = [*sorted(_HOME), "__version__", "functional"]
@@ -64,7 +64,10 @@ def __getattr__(name: str) -> Any:
         return import_module("limbeck.functional")
     if name not in _HOME:
         raise AttributeError(f"module 'limbeck' has no attribute '{name}'")
-    return getattr(import_module(f"limbeck.{_HOME[name]}"), name)
+    value = getattr(import_module(f"limbeck.{_HOME[name]}"), name)
+    # Kept: importing the module `run` has just put it in the place of the function of that name.
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,18 +1,21 @@
 """Distilling from Python, with plain modules and plain data loaders: `limbeck.distill`."""
 
+import contextlib
 import copy
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from limbeck.build import setup
+from limbeck.build import PROBE_SAMPLES, setup
 from limbeck.errors import InputError
-from limbeck.evaluation.metrics import Evaluation, evaluate
+from limbeck.evaluation.metrics import Evaluation, score
 from limbeck.inputs import InputAdapter
-from limbeck.knowledge import Batch, as_batch
+from limbeck.knowledge import UNLABELLED, Batch, as_batch
 from limbeck.objective import Objective, Term
 from limbeck.progress import Display, Silent, display
 from limbeck.schemes import Offline
@@ -32,8 +35,9 @@ class Distilled:
     Attributes:
         student: the plain module, in eval mode, trained in place.
         evaluation: its figures on the validation loader, agreement with the teacher included.
-        teacher: the teacher's figures.
-        control: the figures of the same student trained without the teacher; None where not asked for.
+        teacher: the teacher's figures; None where it answers other classes than the student.
+        control: the figures of the same student trained without the teacher; None where not asked for, or
+            where the objective has no term that looks at labels.
         gain: accuracy of the student minus the control's; one seed, so it has no interval.
     """
 
@@ -49,47 +53,100 @@ class Feeding:
 
     Args:
         loader: anything that can be gone through again and again and has a length.
-        parts: into how many equal parts each batch is split (accumulation).
+        parts: into how many equal parts each batch is split (accumulation). Of a smaller last batch, the few
+            samples that do not fill equal parts are left out.
+        seed: of the order in which a loader shuffles by torch's own generator. Every training that starts at
+            the first pass sees the same order, so that a control and its student do.
+
+    Attributes:
+        complete: whether every sample is known to carry a label; not known of a plain loader.
 
     Raises:
         InputError: the loader has no length.
     """
 
-    def __init__(self, loader: Iterable[Any], parts: int = 1) -> None:
-        if not isinstance(loader, Sized) or len(loader) == 0:
-            raise InputError(
-                "train_loader: must have a length of at least 1 (a DataLoader, or a list of batches)."
-            )
+    def __init__(self, loader: Iterable[Any], parts: int = 1, seed: int = 0) -> None:
         self.loader = loader
         self.parts = parts
+        self.complete = False
+        self.seed = seed
+        self.complete = False
+        self._length = _length(loader)
+        self._own = _generators(loader)
+        self._before = [g.get_state() for g in self._own], random.getstate(), np.random.get_state()
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return self._length
+
+    def first(self) -> Batch:
+        """The first batch, whole."""
+        self._seed(0)
+        return as_batch(next(iter(self.loader)))
 
     def steps(self, view: int, start: int = 0) -> Iterator[list[Batch]]:
-        """The batches of one pass. A plain loader cannot skip, so `start` reads and drops."""
-        assert isinstance(self.loader, Iterable)
+        """The batches of one pass. A plain loader cannot skip, so `start` reads and drops.
+
+        Raises:
+            InputError: a batch cannot be split, or there are other numbers of batches than the loader's
+                length says.
+        """
+        self._seed(view)
+        number = -1
         for number, item in enumerate(self.loader):
-            if number >= start:
-                yield _split(as_batch(item), self.parts)
+            if start <= number < self._length:
+                yield _split(as_batch(item), self.parts, tail=number == self._length - 1)
+        if number + 1 != self._length:
+            raise InputError(
+                f"train_loader: pass {view + 1} gave {number + 1} batches, and its length is {self._length}. "
+                "It must give as many at each pass."
+            )
+
+    def _seed(self, view: int) -> None:
+        torch.default_generator.manual_seed(self.seed * 1_000_003 + view)
+        if view == 0:
+            states, own, numpy = self._before
+            for generator, state in zip(self._own, states, strict=True):
+                generator.set_state(state)
+            random.setstate(own)
+            np.random.set_state(numpy)
 
 
-def _split(batch: Batch, parts: int) -> list[Batch]:
-    if parts == 1:
-        return [batch]
-    if len(batch) % parts:
+def _length(loader: Iterable[Any]) -> int:
+    try:
+        length = len(loader) if isinstance(loader, Sized) else 0
+    except TypeError:  # a DataLoader of a stream has the method, and no length
+        length = 0
+    if length == 0:
+        raise InputError(
+            "train_loader: must have a length of at least 1 (a DataLoader, or a list of batches)."
+        )
+    return length
+
+
+def _generators(loader: Iterable[Any]) -> list[torch.Generator]:
+    """The generators that a DataLoader was given for its shuffling."""
+    sampler = getattr(loader, "sampler", None)
+    found = [getattr(place, "generator", None) for place in (loader, sampler)]
+    return [g for g in found if isinstance(g, torch.Generator)]
+
+
+def _split(batch: Batch, parts: int, tail: bool) -> list[Batch]:
+    if len(batch) % parts and not tail:
         raise InputError(f"accumulate: a batch of {len(batch)} cannot be split into {parts} equal parts.")
+    parts = min(parts, len(batch))
     size = len(batch) // parts
+    return [batch] if parts == 1 else [_cut(batch, i * size, (i + 1) * size) for i in range(parts)]
 
-    def cut(value: Any, i: int) -> Any:
+
+def _cut(batch: Batch, start: int, end: int) -> Batch:
+    """Some samples of a batch."""
+
+    def cut(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {k: v[i * size : (i + 1) * size] for k, v in value.items()}
-        return None if value is None else value[i * size : (i + 1) * size]
+            return {k: v[start:end] for k, v in value.items()}
+        return None if value is None else value[start:end]
 
-    return [
-        Batch(cut(batch.input, i), cut(batch.target, i), cut(batch.index, i), cut(batch.view, i))
-        for i in range(parts)
-    ]
+    return Batch(cut(batch.input), cut(batch.target), cut(batch.index), cut(batch.view))
 
 
 def distill(
@@ -115,6 +172,9 @@ def distill(
 ) -> Distilled:
     """Train `student` in place to stand in for `teacher`.
 
+    Both networks end up on the runtime's device. Whatever happens, no hook stays on either, and the teacher
+    gets its modes back (training or eval, which parameters take a gradient).
+
     Args:
         teacher: answers logits [B, C]; frozen in eval mode and unchanged, BatchNorm statistics included.
         student: answers logits [B, C].
@@ -124,12 +184,12 @@ def distill(
         epochs: passes over `train_loader`.
         optimizer: `{"name": "sgd", "lr": .05, "momentum": .9, "weight_decay": 5e-4}` by default.
         schedule: `{"name": "cosine"}` by default.
-        accumulate: into how many parts each batch is split.
+        accumulate: into how many equal parts each batch is split.
         clip: largest norm of the gradient.
         control: train a copy of the student without the teacher first, for comparison.
         teacher_adapter, student_adapter: what stands between the loader's input and each network.
         device, precision, compile: see `limbeck.training.runtime.Runtime`.
-        seed: of dropout and of the methods' own layers.
+        seed: of dropout, of the methods' own layers, and of the order of a shuffling loader.
         progress: show progress on standard error.
 
     Returns:
@@ -139,10 +199,11 @@ def distill(
         InputError: something that was given does not fit.
         WorkError: a loss is not finite any more.
     """
-    terms: Mapping[str, Term | float] = objective or {
-        "cross_entropy": 0.1,
-        "kd": Term(weight=0.9, temperature=4.0),
-    }
+    if objective is None:
+        objective = {"cross_entropy": 0.1, "kd": Term(weight=0.9, temperature=4.0)}
+    built = Objective(objective)
+    _check_apart(teacher, student)
+    feed = Feeding(train_loader, accumulate, seed)
     settings = Training(
         epochs=epochs,
         optimizer=optimizer or {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
@@ -151,38 +212,26 @@ def distill(
         clip=clip,
     )
     runtime = Runtime(device, precision, compile)
-    screen = display() if progress else Silent()
-    feed = Feeding(train_loader, accumulate)
-    first = as_batch(next(iter(train_loader)))
-    built = Objective(terms)
-    master = None
-    if teacher is not None:
-        master = Frozen(Tapped(teacher, built.teacher_taps, teacher_adapter, who="teacher"))
-    alone = None
-    label_terms = built.label_terms()
-    if control and label_terms and built.needs_teacher:
-        shadow = copy.deepcopy(student)
-        alone = _train(
-            "control",
-            shadow,
-            student_adapter,
-            Objective(label_terms),
-            None,
-            feed,
-            first,
-            settings,
-            runtime,
-            seed,
-            screen,
-        )
-    network = _train(
-        "student", student, student_adapter, built, master, feed, first, settings, runtime, seed, screen
-    )
-    found = _figures(network, master, alone, valid_loader, runtime)
-    student.eval()
-    for tapped in (network, alone, None if master is None else master.network):
-        if tapped is not None:
-            tapped.close()
+    work = _Work(feed, settings, runtime, seed, display() if progress else Silent())
+    with contextlib.ExitStack() as after:
+        master = alone = None
+        if teacher is not None:
+            master = Frozen(Tapped(teacher, built.teacher_taps, teacher_adapter, who="teacher"))
+            after.callback(master.close)
+        label_terms = built.label_terms()
+        if control and built.needs_teacher and label_terms:
+            # The adapter may learn too; the control must not teach it to the student.
+            shadow, adapter = copy.deepcopy((student, student_adapter))
+            labels_only = Objective(label_terms)
+            alone = Tapped(shadow, labels_only.student_taps, adapter, who="control")
+            work.train("control", alone, labels_only, None)
+        elif control and built.needs_teacher:
+            work.screen.say("no control: no term of the objective looks at labels")
+        network = Tapped(student, built.student_taps, student_adapter, who="student")
+        after.callback(network.close)
+        work.train("student", network, built, master)
+        student.eval()
+        found = _figures(network, master, alone, valid_loader, runtime)
     gain = (
         found["student"].accuracy - found["control"].accuracy
         if found["student"] and found["control"]
@@ -191,39 +240,46 @@ def distill(
     return Distilled(student, found["student"], found["teacher"], found["control"], gain)
 
 
-def _train(
-    title: str,
-    student: nn.Module,
-    adapter: nn.Module | None,
-    objective: Objective,
-    teacher: Frozen | None,
-    feed: Feeding,
-    first: Batch,
-    settings: Training,
-    runtime: Runtime,
-    seed: int,
-    screen: Display,
-) -> Tapped:
-    """One training; the network with its taps still on."""
-    network = Tapped(student, objective.student_taps, adapter, who="student")
-    setup(network, objective, teacher, _some(first), samples=len(feed) * len(first), classes=0, seed=seed)
-    trainer = Trainer(Offline(network, objective, teacher), settings, runtime, len(feed), seed)
-    with screen.bar(title, trainer.total_steps, "steps") as bar:
-        for step in trainer.fit(feed):
-            due = bar.due()
-            bar.advance(1, {n: float(v) for n, v in step.losses.items()} if due else None)
-            if step.last:
-                screen.say(
-                    f"{title}: epoch {step.epoch}/{settings.epochs}  loss {float(step.losses['loss']):.4g}"
-                )
-    return network
+def _check_apart(teacher: nn.Module | None, student: nn.Module) -> None:
+    """What both hold would be frozen with the teacher, and change with the student."""
+    if teacher is None:
+        return
+    theirs = {id(t) for t in (*teacher.parameters(), *teacher.buffers())}
+    shared = [n for n, t in (*student.named_parameters(), *student.named_buffers()) if id(t) in theirs]
+    if shared:
+        raise InputError(
+            f"student: shares {shared[0]} with the teacher ({len(shared)} tensors in all), which is frozen; "
+            "give it a copy (copy.deepcopy)."
+        )
 
 
-def _some(batch: Batch, count: int = 8) -> Batch:
-    def cut(value: Any) -> Any:
-        return {k: v[:count] for k, v in value.items()} if isinstance(value, Mapping) else value[:count]
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What all trainings of one call have in common."""
 
-    return Batch(cut(batch.input), None if batch.target is None else batch.target[:count])
+    feed: Feeding
+    settings: Training
+    runtime: Runtime
+    seed: int
+    screen: Display
+
+    def train(self, title: str, network: Tapped, objective: Objective, teacher: Frozen | None) -> None:
+        """One training from start to end."""
+        first = self.feed.first()
+        samples = len(self.feed) * len(first)
+        setup(network, objective, teacher, _cut(first, 0, PROBE_SAMPLES), samples, classes=0, seed=self.seed)
+        if not any(p.requires_grad for p in network.parameters()):
+            raise InputError("student: none of its parameters takes a gradient, so it cannot learn.")
+        scheme = Offline(network, objective, teacher)
+        trainer = Trainer(scheme, self.settings, self.runtime, len(self.feed), self.seed)
+        with self.screen.bar(title, trainer.total_steps, "steps") as bar:
+            for step in trainer.fit(self.feed):
+                due = bar.due()
+                bar.advance(1, {n: float(v) for n, v in step.losses.items()} if due else None)
+                if step.last:
+                    loss = float(step.losses["loss"])
+                    self.screen.say(f"{title}: epoch {step.epoch}/{self.settings.epochs}  loss {loss:.4g}")
+        trainer.check()
 
 
 def _figures(
@@ -233,28 +289,42 @@ def _figures(
     loader: Iterable[Any] | None,
     runtime: Runtime,
 ) -> dict[str, Evaluation | None]:
-    """The figures of all networks on the validation loader."""
+    """The figures of all networks, in one pass over the validation loader, which may shuffle."""
     networks = {
         "teacher": None if teacher is None else teacher.network,
         "control": control,
         "student": student,
     }
+    asked = {name: network.eval() for name, network in networks.items() if network is not None}
     found: dict[str, Evaluation | None] = dict.fromkeys(networks)
     if loader is None:
         return found
-    said: torch.Tensor | None = None
-    for name, network in networks.items():
-        if network is None:
-            continue
-        network.eval()
-
-        def answer(batch: Batch, network: Tapped = network) -> torch.Tensor:
-            with runtime.autocast():
-                logits: torch.Tensor = network(runtime.put(batch).input).logits
-            return logits
-
-        batches = [as_batch(item) for item in loader]
-        classes = int(answer(batches[0]).shape[1])
-        found[name], logits = evaluate(answer, batches, classes=classes, teacher_logits=said)
-        said = logits if name == "teacher" else said
+    said: dict[str, list[Tensor]] = {name: [] for name in asked}
+    targets: list[Tensor] = []
+    with torch.no_grad(), runtime.autocast():
+        for item in loader:
+            batch = runtime.put(as_batch(item))
+            for name, network in asked.items():
+                said[name].append(network(batch.input).logits.float().cpu())
+            targets.append(_labels(batch).cpu())
+    if not targets:
+        raise InputError("valid_loader: it gives no batch.")
+    logits = {name: torch.cat(parts) for name, parts in said.items()}
+    heard = logits.get("teacher")
+    if heard is not None and heard.shape != logits["student"].shape:
+        heard = None  # it answers other classes: there is nothing to compare
+        del logits["teacher"]
+    labels = torch.cat(targets)
+    for name, answer in logits.items():
+        found[name] = score(answer, labels, teacher_logits=None if name == "teacher" else heard)
     return found
+
+
+def _labels(batch: Batch) -> Tensor:
+    if batch.target is None:
+        return torch.full((len(batch),), UNLABELLED)
+    if batch.target.dim() != 1:
+        raise InputError(
+            f"valid_loader: targets must be class indices [B], not mixed; got {list(batch.target.shape)}."
+        )
+    return batch.target

@@ -14,7 +14,7 @@ from limbeck import models, weights
 from limbeck.data import Data
 from limbeck.errors import InputError, UnknownNameError, unknown
 from limbeck.inputs import InputAdapter, InputSpec
-from limbeck.knowledge import UNLABELLED, Batch
+from limbeck.knowledge import UNLABELLED, Batch, Knowledge
 from limbeck.methods.base import Probe
 from limbeck.objective import Objective, Ramp, Term
 from limbeck.recipe import ControlSpec, Network, Recipe, TermSpec, TrainSpec
@@ -93,7 +93,10 @@ def prepare(
         if error.what != "option":
             raise
         # A misspelt key of the entry itself arrives here as an option of the model.
-        raise unknown("key or option", error.given, [*error.allowed, *Network.model_fields], where) from None
+        keys = set(Network.model_fields) - {"options"}
+        if where == "student":
+            keys -= {"classes", "train", "objective"}  # the teacher's alone
+        raise unknown("key or option", error.given, [*error.allowed, *keys], where) from None
     if network.weights is not None:
         weights.load(
             built.model, weights.find(network.weights, beside=beside, where=f"{where}.weights"), where=where
@@ -135,8 +138,7 @@ def frozen(recipe: Recipe, data: Data, built: Prepared, taps: list[str]) -> Froz
     assert recipe.teacher is not None
     network = Tapped(built.model, taps, built.adapter, who="teacher")
     network.eval()
-    with torch.no_grad():
-        logits = network(probe_batch(data).input).logits
+    logits = _first_answer("teacher", network, probe_batch(data)).logits
     return Frozen(network, _classes(recipe.teacher.classes, logits.shape, data))
 
 
@@ -216,21 +218,11 @@ def _term(name: str, spec: TermSpec, beside: Path | None) -> Term:
 def control_objective(recipe: Recipe, objective: Objective) -> Objective:
     """What the control learns from: its own terms where given, else the label terms at total weight 1.
 
-    Raises:
-        InputError: there is no label term to learn from.
+    That there are such terms, and that none needs a teacher, was seen to when the recipe was checked.
     """
     if isinstance(recipe.control, ControlSpec) and recipe.control.objective is not None:
-        chosen = make_objective(recipe.control.objective, recipe.beside)
-        if chosen.needs_teacher:
-            raise InputError("control.objective: the control has no teacher; use label terms only.")
-        return chosen
-    terms = objective.label_terms()
-    if not terms:
-        raise InputError(
-            "control: the objective has no term that learns from labels, so the control has nothing to learn "
-            "from. Give it one, control: {objective: {cross_entropy: 1}}, or say control: false."
-        )
-    return Objective(terms)
+        return make_objective(recipe.control.objective, recipe.beside)
+    return Objective(objective.label_terms())
 
 
 def probe_batch(data: Data, size: int = PROBE_SAMPLES) -> Batch:
@@ -264,12 +256,11 @@ def setup(
     device = next((p.device for p in student.parameters()), torch.device("cpu"))
     training = student.training
     student.eval()
-    with torch.no_grad():
-        answer = student(batch.to(device).input)
-        heard = None
-        if teacher is not None:
-            where = next((p.device for p in teacher.network.parameters()), torch.device("cpu"))
-            heard = teacher(batch.to(where))
+    answer = _first_answer("student", student, batch.to(device))
+    heard = None
+    if teacher is not None:
+        where = next((p.device for p in teacher.network.parameters()), torch.device("cpu"))
+        heard = _first_answer("teacher", teacher, batch.to(where))
     student.train(training)
     if answer.logits.dim() != 2 or (classes and answer.logits.shape[1] != classes):
         raise InputError(
@@ -294,6 +285,27 @@ def setup(
         raise
     except ValueError as error:
         raise InputError(f"objective: {error}") from error
+
+
+def _first_answer(who: str, network: Tapped | Frozen, batch: Batch) -> Knowledge:
+    """The first time that a network sees the data: what fails here does so because they do not fit.
+
+    Raises:
+        InputError: the network cannot take such input.
+    """
+    try:
+        with torch.no_grad():
+            answer: Knowledge = network(batch) if isinstance(network, Frozen) else network(batch.input)
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        seen = list(batch.input.shape[1:]) if isinstance(batch.input, torch.Tensor) else list(batch.input)
+        raise InputError(
+            f"{who}: cannot take input of shape {seen}: {type(error).__name__}: {error}. "
+            f"`{who}.input: {{size: …, channels: …}}` "
+            "adapts images."
+        ) from error
+    return answer
 
 
 def settings(spec: TrainSpec) -> Training:

@@ -3,26 +3,48 @@
 Heavy imports happen inside the commands, so that `limbeck --help` answers at once.
 """
 
+import contextlib
 import json
+import math
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
-from limbeck.errors import InputError, WorkError
+from limbeck.errors import InputError, WorkError, nearest, unknown
 
 __all__ = ["app", "main"]
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; a misspelt one gets the nearest."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names.
+
+        Raises:
+            InputError: there is no such command.
+        """
+        word = args[0]
+        if not word.startswith("-") and self.get_command(ctx, word) is None:
+            raise unknown("command", word, self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="limbeck",
     help="Knowledge distillation: a large teacher, a small student, and the proof that it helped.",
-    no_args_is_help=True,
+    no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
@@ -37,8 +59,45 @@ Out = Annotated[
 ]
 
 
+def _finite(value: Any) -> Any:
+    """The value with null for what JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _print(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value))
+    typer.echo(json.dumps(_finite(value), allow_nan=False))
+
+
+def _answer(as_json: bool, work: Callable[[], dict[str, Any] | None]) -> None:
+    """Do the work, which prints for people unless `as_json`; then print its answer.
+
+    What libraries or a user's own model print goes to standard error, so that the object stays alone.
+    """
+    if not as_json:
+        work()
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        found = work()
+    if found is not None:  # else another process of the same run speaks
+        _print(found)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from limbeck import __version__
+
+        typer.echo(f"limbeck {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -49,22 +108,22 @@ def distill(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train control and student, evaluate, export, measure, and write the report."""
+    """Run a recipe: teacher, control, student, exports, report."""
     from limbeck.commands.distill import distill as work
 
-    work(recipe, overrides or [], out, resume, as_json)
+    _answer(as_json, lambda: work(recipe, overrides or [], out, resume, as_json))
 
 
 @app.command()
 def demo(
     out: Out = None,
-    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 3,
+    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1, max=1000)] = 3,
     as_json: Json = False,
 ) -> None:
-    """Distil a small student of handwritten digits, from the teacher's training to the report."""
+    """Run the built-in recipe: a small student of handwritten digits."""
     from limbeck.commands.distill import demo as work
 
-    work(out, seeds, as_json)
+    _answer(as_json, lambda: work(out, seeds, as_json))
 
 
 @app.command()
@@ -72,6 +131,9 @@ def init(
     teacher: Annotated[str, typer.Option(help="The teacher's model, such as cifar:resnet56.")],
     data: Annotated[str, typer.Option(help="A data source, or a folder of images.")],
     student: Annotated[str | None, typer.Option(help="The student's model; by default a small one.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="The teacher's weights file; by default published ones or training.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The file to write; by default recipe.yaml.")
     ] = None,
@@ -80,32 +142,37 @@ def init(
     """Write a commented recipe to start from."""
     from limbeck.commands.recipes import init as work
 
-    work(teacher, data, student, out, as_json)
+    _answer(as_json, lambda: work(teacher, data, student, weights, out, as_json))
 
 
 @app.command()
 def check(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Build everything, run one small batch, and say what would happen, without training."""
+    """Try a recipe on one small batch; say what it would do."""
     from limbeck.commands.check import check as work
 
-    work(recipe, overrides or [], as_json)
+    _answer(as_json, lambda: work(recipe, overrides or [], as_json))
 
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model as a recipe names it, run:FOLDER, or an .onnx file.")],
-    data: Annotated[str, typer.Option(help="A data source as a recipe names it.")],
+    model: Annotated[
+        str, typer.Argument(help="A model as a recipe names it, a run folder, or an ONNX file.")
+    ],
+    data: Annotated[str, typer.Option(help="A data source as a recipe names it, or a folder of images.")],
     weights: Annotated[str | None, typer.Option(help="A weights file.")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", help="An argument of the model: key=value.")
     ] = None,
     batch: Annotated[int, typer.Option(help="Samples in one batch.", min=1)] = 500,
+    size: Annotated[
+        int | None, typer.Option(help="Side in pixels of the images; by default what is known.", min=1)
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Accuracy, loss and calibration of a model on the test split of some data."""
+    """Accuracy, loss and calibration of a model on test data."""
     from limbeck.commands.evaluate import evaluate as work
 
-    work(model, data, weights, option or [], batch, as_json)
+    _answer(as_json, lambda: work(model, data, weights, option or [], batch, size, as_json))
 
 
 @app.command()
@@ -117,10 +184,10 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a finished run's student as ONNX or int8, and evaluate the file."""
+    """Write a finished run's student as ONNX or int8."""
     from limbeck.commands.shipping import export as work
 
-    work(source, format, out, as_json)
+    _answer(as_json, lambda: work(source, format, out, as_json))
 
 
 @app.command()
@@ -134,10 +201,10 @@ def measure(
     classes: Annotated[int, typer.Option(help="Number of classes, for models by name.", min=1)] = 10,
     as_json: Json = False,
 ) -> None:
-    """Latency, size, parameters and multiply-adds, side by side."""
+    """Latency, size and multiply-adds of several, side by side."""
     from limbeck.commands.shipping import measure as work
 
-    work(targets, threads, batch, shape, classes, as_json)
+    _answer(as_json, lambda: work(targets, threads, batch, shape, classes, as_json))
 
 
 @app.command()
@@ -149,7 +216,7 @@ def report(
     """Write the page of a run, or one that compares several."""
     from limbeck.commands.shipping import report as work
 
-    work(runs, out, as_json)
+    _answer(as_json, lambda: work(runs, out, as_json))
 
 
 @app.command()
@@ -159,30 +226,30 @@ def methods(
     """List the distillation methods, or show one's card."""
     from limbeck.commands.recipes import methods as work
 
-    work(name, as_json)
+    _answer(as_json, lambda: work(name, as_json))
 
 
 @app.command()
-def schema() -> None:
+def schema(as_json: Json = False) -> None:
     """Print the JSON Schema of recipes, for editors."""
     from limbeck.recipe import schema as recipe_schema
 
-    _print(recipe_schema())
+    _answer(True, recipe_schema)
 
 
 LATER = {
-    "compare": "Compare methods under one budget.",
-    "predict": "Answer inputs with an exported student.",
-    "cache": "Store the teacher's answers.",
-    "search": "Search a student within a budget.",
-    "condense": "Distil a data set.",
-    "doctor": "Say what a run's figures suggest.",
+    "compare": "compare methods under one budget",
+    "predict": "answer inputs with an exported student",
+    "cache": "store the teacher's answers",
+    "search": "search a student within a budget",
+    "condense": "distil a data set",
+    "doctor": "say what a run's figures suggest",
 }
 
 
 def _not_yet(name: str) -> Callable[[typer.Context], None]:
     def command(context: typer.Context) -> None:
-        raise InputError(f'"limbeck {name}" does not exist yet in this version.')
+        raise InputError(f"limbeck {name}: not yet in this version.")
 
     return command
 
@@ -190,7 +257,7 @@ def _not_yet(name: str) -> Callable[[typer.Context], None]:
 for _name, _text in LATER.items():
     app.command(
         _name,
-        help=f"{_text} (Not yet in this version.)",
+        help=f"Not yet: {_text}.",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )(_not_yet(_name))
 
@@ -205,35 +272,42 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error), 2)
     except WorkError as error:
         return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("stopped at once; --resume goes on from the last saved state", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except Exception as error:
-        return _other(error)
+        if hasattr(error, "format_message"):  # the command line's own library: a wrong option or argument
+            return _fail(_usage(error), 2)
+        return _fail(_unforeseen(error), 1)
 
 
-def _other(error: Exception) -> int:
-    """Errors of the command line's own library, told as ours; anything else is a bug of ours."""
-    import click
+def _usage(error: Any) -> str:
+    """What is wrong with the words of the command line, and what is allowed."""
+    context = error.ctx
+    path = "" if context is None else context.command_path.removeprefix("limbeck").strip()
+    place = f"{path}: " if path else ""
+    given = getattr(error, "option_name", None)
+    if given is None or context is None or not hasattr(error, "possibilities"):
+        usage = "" if context is None else " ".join(context.get_usage().split())
+        return f"{place}{error.format_message().rstrip('.')}. {usage}".strip()
+    allowed = [name for p in context.command.params for name in p.opts if name.startswith("-")] + ["--help"]
+    if "." in given:
+        return f'{place}unknown option "{given}". Settings of the recipe stand without dashes: key.sub=value.'
+    listed = ", ".join(sorted(allowed))
+    return f'{place}unknown option "{given}".{nearest(given, allowed)} Allowed: {listed}.'
 
-    if isinstance(error, click.exceptions.Abort):
-        return _fail("stopped at once; --resume goes on from the last saved state", 130)
-    if isinstance(error, click.ClickException):
-        # A closed list of words: say which one was meant.
-        return _fail(error.format_message(), 2)
-    stopped = sys.modules.get("limbeck.phase")
-    if stopped is not None and isinstance(error, stopped.Interrupted):
-        return _fail("stopped; everything is saved. Go on with: " + _resume_command(), 130)
-    raise error
 
-
-def _resume_command() -> str:
-    import shlex
-
-    words = ["limbeck", *sys.argv[1:]]
-    return shlex.join(words if "--resume" in words else [*words, "--resume"])
+def _unforeseen(error: Exception) -> str:
+    """An error that nobody foresaw, in one line; with LIMBECK_DEBUG set the traceback stands before it."""
+    if os.environ.get("LIMBECK_DEBUG"):
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())[:500]
+    hint = "" if os.environ.get("LIMBECK_DEBUG") else " LIMBECK_DEBUG=1 shows the way to it."
+    return f"failed with {type(error).__name__}: {text}{where}.{hint}"
 
 
 def _fail(message: str, code: int) -> int:

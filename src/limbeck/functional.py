@@ -9,11 +9,25 @@ under `torch.no_grad()`, where only the student is to learn.
     >>> logits = torch.tensor([[2.0, 0.0, -1.0]])
     >>> float(functional.kd(student_logits=logits, teacher_logits=logits, temperature=4.0))
     0.0
+
+The functions are found as the methods are, by looking into the folder; `__all__` names them. So a type
+checker does not see them one by one: it takes each as `Any`. Who wants its types imports it from its own
+module, `from limbeck.methods.kd import kd`.
 """
 
-from limbeck.methods.cross_entropy import cross_entropy
-from limbeck.methods.decoupled_kd import decoupled_kd
-from limbeck.methods.hint import hint
-from limbeck.methods.kd import kd
+from typing import Any
 
-__all__ = ["cross_entropy", "decoupled_kd", "hint", "kd"]
+from limbeck import methods
+from limbeck.errors import nearest
+
+_found = {
+    name: function for method in methods.names() for name, function in methods.functions(method).items()
+}
+
+__all__ = sorted(_found)
+
+globals().update(_found)
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(f"module 'limbeck.functional' has no function '{name}'.{nearest(name, _found)}")

@@ -1,10 +1,11 @@
 """`metrics.jsonl`: one line for every epoch of every training of a run."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from limbeck.training.checkpoint import write_atomically
+from limbeck.training.checkpoint import explain, write_atomically
 
 __all__ = ["Journal"]
 
@@ -38,7 +39,16 @@ class Journal:
             write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, line: dict[str, Any]) -> None:
-        """Add a line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        """Add a line, and force it to the disk: the state that follows counts on it.
+
+        Raises:
+            WorkError: the disk is full, or the file cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise explain(error, self.path) from error

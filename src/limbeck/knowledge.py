@@ -39,9 +39,9 @@ class Batch:
             samples are mixed, or None.
         index: number of each sample in its data set, [B] int64.
         view: which view of the sample this is (the number of the pass), [B] int64.
-        labelled: number of labelled samples by which a label term divides, a scalar. The trainer sets it
-            when some samples carry no label, so that accumulated and distributed batches give the mean
-            over the labelled samples of the whole batch; None means: count them here.
+        labelled: number of labelled samples by which a label term divides, a scalar above 0. The trainer
+            sets it, so that accumulated and distributed batches give the mean over the labelled samples of
+            the whole batch; None means: count them here.
     """
 
     input: Tensor | dict[str, Tensor]

@@ -135,6 +135,8 @@ class Phase:
         if not (file.exists() and record.exists()):
             return None
         found = json.loads(record.read_text())
+        if self.runtime.main:
+            States(self.states).clear()  # a kill between the last record and this leaves them
         return Outcome(found["evaluation"], found["history"], found["seconds"], file)
 
     @property
@@ -152,18 +154,18 @@ class Phase:
         trainer = Trainer(scheme, self.settings, self.runtime, len(loader), self.seed)
         progress = _Progress(States(self.states), self)
         progress.restore(trainer)
-        if self.runtime.main:
-            self.journal.rewind(self.role, self.seed, trainer.step)
-        with self.display.bar(self.title, trainer.total_steps, "steps", done=trainer.step) as bar:
+        self.runtime.first(lambda: self.journal.rewind(self.role, self.seed, trainer.step))
+        title, done = self.title, trainer.step
+        with self.runtime.guard(), self.display.bar(title, trainer.total_steps, "steps", done=done) as bar:
             for step in trainer.fit(loader):
                 progress.count(step)
                 bar.advance(1, _figures(step.losses) if bar.due() else None)
                 if step.last:
                     self._epoch(step, progress, scheme)
-                if progress.due():
+                stop = self.stop()
+                if progress.due() or stop:
                     progress.save(trainer)
-                if self.stop():
-                    progress.save(trainer)
+                if stop:
                     raise Interrupted
         return self._finish(scheme, progress, teacher_logits)
 
@@ -184,29 +186,45 @@ class Phase:
             scheme.student, self.data.test, self.runtime, self.eval_batch_size, classes=len(self.data.classes)
         )
         figures = found.to_json()
+        held_out = self._validate(scheme)
         losses = progress.means()
         entry = {"epoch": step.epoch, "accuracy": figures["accuracy"], "loss": figures["loss"]}
         progress.history.append(entry)
-        if self.runtime.main:
-            self.journal.write(
-                {
-                    "role": self.role,
-                    "seed": self.seed,
-                    "epoch": step.epoch,
-                    "step": step.number,
-                    "lr": step.lr,
-                    "losses": losses,
-                    "accuracy": figures["accuracy"],
-                    "test_loss": figures["loss"],
-                    "seconds": round(progress.seconds, 3),
-                }
-            )
+        line = {
+            "role": self.role,
+            "seed": self.seed,
+            "epoch": step.epoch,
+            "step": step.number,
+            "lr": step.lr,
+            "losses": losses,
+            "accuracy": figures["accuracy"],
+            "test_loss": figures["loss"],
+            **({} if held_out is None else {"validation_accuracy": held_out["accuracy"]}),
+            "seconds": round(progress.seconds, 3),
+        }
+        self.runtime.first(lambda: self.journal.write(line))
+        if not self._telling(step.epoch):
+            return
         terms = "  ".join(f"{n} {v:.4g}" for n, v in losses.items())
         left = progress.seconds / step.epoch * (self.settings.epochs - step.epoch)
         self.display.say(
             f"{self.title}: epoch {step.epoch}/{self.settings.epochs}  {terms}  "
             f"accuracy {found.accuracy:.4f}  {progress.seconds:.0f} s, about {left:.0f} s left"
         )
+
+    def _validate(self, scheme: Offline) -> dict[str, Any] | None:
+        """Figures on the validation part, where the recipe splits one off: what may be chosen by."""
+        if self.data.validation is None:
+            return None
+        classes = len(self.data.classes)
+        return ask(scheme.student, self.data.validation, self.runtime, self.eval_batch_size, classes=classes)[
+            0
+        ].to_json()
+
+    def _telling(self, epoch: int) -> bool:
+        """Whether this epoch gets a line of its own: ten or twenty lines a training, however long it is."""
+        every = max(1, self.settings.epochs // 10)
+        return epoch % every == 0 or epoch == self.settings.epochs
 
     def _finish(self, scheme: Offline, progress: "_Progress", teacher_logits: Tensor | None) -> Outcome:
         found, _ = ask(
@@ -217,13 +235,13 @@ class Phase:
             classes=len(self.data.classes),
             teacher_logits=teacher_logits,
         )
+        held_out = self._validate(scheme)
+        figures = {**found.to_json(), "validation": None if held_out is None else held_out["accuracy"]}
         outcome = Outcome(
-            found.to_json(), progress.history, progress.seconds, self.folder / f"{self._name}.safetensors"
+            figures, progress.history, progress.seconds, self.folder / f"{self._name}.safetensors"
         )
-        if self.runtime.main:
-            self._save(scheme, outcome)
-            progress.states.clear()
-        self.runtime.wait()
+        self.runtime.first(lambda: self._save(scheme, outcome))
+        self.runtime.first(progress.states.clear)
         return outcome
 
     def _save(self, scheme: Offline, outcome: Outcome) -> None:
@@ -283,21 +301,31 @@ class _Progress:
         )
 
     def save(self, trainer: Trainer) -> None:
-        """Write a state."""
-        self._phase.runtime.same_buffers(trainer.scheme)
-        if self._phase.runtime.main:
+        """Write a state.
+
+        Raises:
+            WorkError: a loss or a parameter is not finite, or the disk is full; earlier states are kept.
+        """
+        runtime = self._phase.runtime
+        trainer.check()
+        runtime.same_buffers(trainer.scheme)
+        # Each process goes on from its own sums: [processes].
+        sums = {name: runtime.gather(value.reshape(1)) for name, value in self._sums.items()}
+
+        def write() -> None:
             self.states.save(
                 trainer.step,
                 {
                     "trainer": trainer.state(),
                     "history": self.history,
-                    "sums": dict(self._sums),
+                    "sums": sums,
                     "steps": self._steps,
                     "seconds": self.seconds,
                     "threads": torch.get_num_threads(),
                 },
             )
-        self._phase.runtime.wait()
+
+        runtime.first(write)
         self._saved = time.monotonic()
 
     def restore(self, trainer: Trainer) -> None:
@@ -308,9 +336,12 @@ class _Progress:
         # Sums in another number of threads differ in the last bit.
         torch.set_num_threads(int(state["threads"]))
         trainer.load_state(state["trainer"])
-        device = self._phase.runtime.device
+        runtime = self._phase.runtime
         self.history = list(state["history"])
-        self._sums = {n: v.to(device) for n, v in state["sums"].items()}
+        self._sums = {
+            n: (v[runtime.rank] if len(v) == runtime.world else v.mean()).to(runtime.device)
+            for n, v in state["sums"].items()
+        }
         self._steps = int(state["steps"])
         self._before = float(state["seconds"])
         if trainer.step > trainer.total_steps:

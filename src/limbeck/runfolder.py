@@ -67,13 +67,15 @@ class RunFolder:
         finally:
             held.release()
 
-    def open(self, recipe: Recipe, resume: bool) -> None:
-        """Make the folder this recipe's.
+    def check(self, recipe: Recipe, resume: bool) -> None:
+        """See whether the folder is free for this recipe; nothing is written.
 
         Raises:
             InputError: it holds another run, or one that `resume` was not asked for.
         """
-        foreign = [p.name for p in self.path.iterdir() if p.name != ".lock"]
+        # The recipe comes first, so that a run killed at its very start leaves nothing else behind.
+        own = {".lock", f".{self.recipe.name}.part"}
+        foreign = [p.name for p in self.path.iterdir() if p.name not in own]
         if foreign and not self.recipe.exists():
             raise InputError(
                 f"{self.path} is not empty and holds no run ({', '.join(sorted(foreign)[:5])}); "
@@ -86,9 +88,12 @@ class RunFolder:
                     "a new one."
                 )
             self._compare(recipe)
+
+    def claim(self, recipe: Recipe) -> None:
+        """Make the folder this recipe's: from now on it holds a run."""
         origin = {"beside": None if recipe.beside is None else str(recipe.beside)}
-        write_atomically(self.origin, json.dumps(origin))
         write_atomically(self.recipe, recipe.to_yaml())
+        write_atomically(self.origin, json.dumps(origin))
 
     def load_recipe(self) -> Recipe:
         """The recipe of the run; what it names beside it is looked for where the recipe came from.
@@ -121,7 +126,8 @@ class RunFolder:
 
 
 def _differences(before: Any, now: Any, place: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
-    if place in FREE:
+    # Teacher and control may have a `train` of their own.
+    if place in FREE or (place[:1] in (("teacher",), ("control",)) and place[1:] in FREE):
         return []
     if isinstance(before, dict) and isinstance(now, dict):
         found = []

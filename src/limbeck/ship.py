@@ -1,5 +1,6 @@
 """What leaves the run: exported files, each run on real samples, and everything's latency side by side."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from limbeck.evaluation.metrics import evaluate
 from limbeck.export.int8 import quantize_static
 from limbeck.export.onnx import export_onnx
 from limbeck.export.runtime import OnnxModel
+from limbeck.files import atomic_folder
 from limbeck.inputs import InputSpec
 
 __all__ = ["FILES", "export", "latencies", "pixels"]
@@ -64,13 +66,14 @@ def export(
     reference = evaluate(
         lambda b: _answer(network, b.input), evaluation_batches(data.test, batch), classes=len(data.classes)
     )[1]
-    onnx = export_onnx(network, example, folder / FILES["onnx"], metadata=_notes(spec, data, name))
-    if "int8" in formats:
-        quantize_static(onnx, pixels(data.train, CALIBRATION), folder / FILES["int8"])
-    found = {form: _entry(folder / FILES[form], data, reference, batch) for form in formats}
-    if "onnx" not in formats:
-        onnx.unlink()
-    return found
+    with contextlib.ExitStack() as after:
+        # Only a step on the way to int8: it must neither stay nor replace a file of an earlier export.
+        kept = folder / FILES["onnx"]
+        draft = folder if "onnx" in formats else after.enter_context(atomic_folder(kept))
+        onnx = export_onnx(network, example, draft / FILES["onnx"], metadata=_notes(spec, data, name))
+        if "int8" in formats:
+            quantize_static(onnx, pixels(data.train, CALIBRATION), folder / FILES["int8"])
+    return {form: _entry(folder / FILES[form], data, reference, batch) for form in formats}
 
 
 def _answer(network: nn.Module, images: Any) -> Tensor:

@@ -54,39 +54,74 @@ class Tap:
         return cls(text, match["path"], int(call) if call else None, match["what"] or "out")
 
 
-class _Reader:
-    """The hook of one module: notes what each tap on it wants, in a list shared with `Tapped`.
+class _Notes:
+    """What the hooks of one network read, shared with `Tapped`; they read nothing while `on` is false.
 
-    A class and not a closure, so that a deep copy of the network reads into the copy's own list.
+    A class and not closures, so that a deep copy of the network reads into the copy's own notes.
     """
 
-    def __init__(self, wanted: list[tuple[int, Tap]], seen: list[list[Any]]) -> None:
+    def __init__(self, taps: int, who: str) -> None:
+        self.who = who
+        self.on = False
+        self.seen: list[list[Any]] = [[] for _ in range(taps)]
+        self.versions: list[list[int]] = [[] for _ in range(taps)]
+
+    def clear(self) -> None:
+        for seen, versions in zip(self.seen, self.versions, strict=True):
+            seen.clear()
+            versions.clear()
+
+    def take(self, position: int, tap: Tap, value: Any) -> None:
+        if tap.what.isdigit():
+            value = _item(self.who, tap, value)
+        elif tap.what == "copy" and isinstance(value, Tensor):
+            value = value.clone()
+        self.seen[position].append(value)
+        if not torch.compiler.is_compiling():  # a graph has no version counters
+            self.versions[position].append(_version(value))
+
+
+class _OutputReader:
+    """The hook that notes what the taps on a module's output want."""
+
+    def __init__(self, wanted: list[tuple[int, Tap]], notes: _Notes) -> None:
         self.wanted = wanted
-        self.seen = seen
+        self.notes = notes
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        for position, tap in self.wanted:
-            value = args[0] if tap.what == "in" else output
-            if tap.what.isdigit():
-                value = output[int(tap.what)]
-            self.seen[position].append(value.clone() if tap.what == "copy" else value)
+        if self.notes.on:
+            for position, tap in self.wanted:
+                self.notes.take(position, tap, output)
 
 
-class _Versions:
-    """The hook that notes the version counter of what was read, to notice in-place changes; eager only."""
+class _InputReader:
+    """The hook for `:in`. It runs before the module, which may change its input in place."""
 
-    def __init__(
-        self, wanted: list[tuple[int, Tap]], seen: list[list[Any]], versions: list[list[int]]
-    ) -> None:
+    def __init__(self, wanted: list[tuple[int, Tap]], notes: _Notes) -> None:
         self.wanted = wanted
-        self.seen = seen
-        self.versions = versions
+        self.notes = notes
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if torch.compiler.is_compiling():
-            return
-        for position, _ in self.wanted:
-            self.versions[position].append(_version(self.seen[position][-1]))
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.notes.on:
+            given = [*args, *kwargs.values()]
+            for position, tap in self.wanted:
+                self.notes.take(position, tap, given[0] if given else None)
+
+
+def _item(who: str, tap: Tap, value: Any) -> Any:
+    """Item of an output that is a tuple or list, or can be read by number like one."""
+    if isinstance(value, Tensor):  # whose items are samples
+        raise InputError(
+            f'{who}: layer "{tap.path}" gives a tensor, so there is no item to choose; tap "{tap.path}".'
+        )
+    try:
+        return value[int(tap.what)]
+    except (LookupError, TypeError) as error:
+        length = f" of {len(value)} items" if isinstance(value, tuple | list) else ""
+        raise InputError(
+            f'{who}: tap "{tap.text}" finds no item {tap.what}: the layer gives a '
+            f"{type(value).__name__}{length} (counted from 0)."
+        ) from error
 
 
 def _version(value: Any) -> int:
@@ -117,22 +152,22 @@ class Tapped(nn.Module):
         super().__init__()
         self.model = model
         self.adapter = adapter if adapter is not None else nn.Identity()
+        self._adapts = adapter is not None
         self.who = who
         self.taps = tuple(Tap.parse(t) for t in taps)
-        self._seen: list[list[Any]] = [[] for _ in self.taps]
-        self._versions: list[list[int]] = [[] for _ in self.taps]
+        self._notes = _Notes(len(self.taps), who)
         self._handles: list[RemovableHandle] = []
         if self.taps:
             self._attach()
 
     def _attach(self) -> None:
-        compiled = any(getattr(m, "_compiled_call_impl", None) is not None for m in self.model.modules())
-        if compiled or hasattr(self.model, "_orig_mod"):
+        if any(_is_compiled(m) for m in self.model.modules()):
             raise InputError(
                 f"{self.who}: the network is compiled already, and a tap attached after compiling never "
                 "fires. Give the plain network; compile with `train.compile: true`, or after tapping."
             )
-        modules = dict(self.model.named_modules())
+        # A module that stands in several places may be tapped under any of its names.
+        modules = dict(self.model.named_modules(remove_duplicate=False))
         by_path: dict[str, list[tuple[int, Tap]]] = {}
         for position, tap in enumerate(self.taps):
             if tap.path not in modules:
@@ -140,8 +175,13 @@ class Tapped(nn.Module):
             by_path.setdefault(tap.path, []).append((position, tap))
         for path, wanted in by_path.items():
             module = modules[path]
-            self._handles.append(module.register_forward_hook(_Reader(wanted, self._seen)))
-            self._handles.append(module.register_forward_hook(_Versions(wanted, self._seen, self._versions)))
+            inputs = [(i, tap) for i, tap in wanted if tap.what == "in"]
+            outputs = [(i, tap) for i, tap in wanted if tap.what != "in"]
+            if inputs:
+                reader = _InputReader(inputs, self._notes)
+                self._handles.append(module.register_forward_pre_hook(reader, with_kwargs=True))
+            if outputs:
+                self._handles.append(module.register_forward_hook(_OutputReader(outputs, self._notes)))
 
     @property
     def tapped_modules(self) -> tuple[nn.Module, ...]:
@@ -149,15 +189,34 @@ class Tapped(nn.Module):
         return tuple(self.model.get_submodule(t.path) for t in self.taps)
 
     def forward(self, input: Tensor | dict[str, Tensor]) -> Knowledge:
-        """The network's answer: logits [B, C] and the tapped features."""
-        for seen, versions in zip(self._seen, self._versions, strict=True):
-            seen.clear()
-            versions.clear()
-        logits = self.model(self.adapter(input))
-        return Knowledge(logits, tuple(self._read(i) for i in range(len(self.taps))))
+        """The network's answer: logits [B, C] and the tapped features.
+
+        Raises:
+            InputError: the answer is no tensor, or a tap cannot be read as it is written.
+        """
+        if self._adapts:
+            input = self.adapter(input)
+        features: tuple[Tensor, ...] = ()
+        if not self.taps:
+            logits = self.model(input)
+        else:
+            notes = self._notes
+            notes.clear()
+            notes.on = True
+            try:
+                logits = self.model(input)
+                features = tuple(self._read(i) for i in range(len(self.taps)))
+            finally:
+                notes.on = False
+                notes.clear()  # or the graph would live on until the next batch
+        if not isinstance(logits, Tensor):
+            raise InputError(
+                f"{self.who}: must answer a tensor of logits; it answers {type(logits).__name__}."
+            )
+        return Knowledge(logits, features)
 
     def _read(self, position: int) -> Tensor:
-        tap, seen = self.taps[position], self._seen[position]
+        tap, seen = self.taps[position], self._notes.seen[position]
         if not seen:
             raise InputError(
                 f'{self.who}: layer "{tap.path}" exists but no forward pass reaches it; '
@@ -179,13 +238,9 @@ class Tapped(nn.Module):
                 f'{self.who}: layer "{tap.path}" gives a {type(value).__name__}, not a tensor; '
                 f'name an item of it, "{tap.path}:0".'
             )
-        versions = self._versions[position]
+        versions = self._notes.versions[position]
         if versions and _version(value) != versions[which]:
-            raise InputError(
-                f'{self.who}: the output of "{tap.path}" is changed in place by a later operation, so what '
-                f'would be read is not what the layer gave. Tap "{tap.path}:copy" (the value before the '
-                "change) or the later layer."
-            )
+            raise InputError(_changed(self.who, tap))
         return value
 
     def close(self) -> None:
@@ -194,7 +249,23 @@ class Tapped(nn.Module):
             handle.remove()
         self._handles.clear()
         self.taps = ()
-        self._seen, self._versions = [], []
+        self._notes = _Notes(0, self.who)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
+
+
+def _changed(who: str, tap: Tap) -> str:
+    if tap.what == "in":
+        return (
+            f'{who}: the input of "{tap.path}" is changed in place, by that layer or a later operation, so '
+            "what would be read is not what the layer was given. Tap the layer before it, with :copy."
+        )
+    return (
+        f'{who}: the output of "{tap.path}" is changed in place by a later operation, so what would be read '
+        f'is not what the layer gave. Tap "{tap.path}:copy" (the value before the change) or the later layer.'
+    )
 
 
 def _no_such_layer(who: str, path: str, modules: Iterable[str]) -> str:

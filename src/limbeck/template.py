@@ -30,7 +30,7 @@ _HABITS = {
     "cifar10": _SMALL,
     "cifar100": _SMALL,
     "fashion_mnist": _SMALL,
-    "digits": _Habits("cifar:resnet20", 100, 64, 0.05, "{crop: 1, flip: false}"),
+    "digits": _Habits("py:limbeck.students.small:convnet", 100, 64, 0.05, "{crop: 1, flip: false}"),
 }
 _OTHER = _Habits("timm:mobilenetv3_small_100", 60, 64, 0.05, "null")
 

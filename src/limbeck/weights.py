@@ -5,7 +5,6 @@ opened; they go through torch's restricted loader only, and one that asks for mo
 values is refused. Written is safetensors alone.
 """
 
-import contextlib
 import json
 import os
 import pickle
@@ -16,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import InputError, WorkError, nearest
+from limbeck import files
+from limbeck.errors import InputError, nearest
 
 __all__ = ["find", "load", "metadata", "read", "save"]
 
@@ -52,7 +52,8 @@ def find(name: str, *, beside: Path | None, where: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    present = {f.name for path in candidates if path.parent.is_dir() for f in path.parent.iterdir()}
+    folders = [path.parent for path in candidates if path.parent.is_dir()]
+    present = {f.name for folder in folders for f in folder.iterdir() if f.is_file()}
     tried = ", ".join(str(path) for path in candidates)
     unset = "" if given.is_absolute() or os.environ.get("LIMBECK_DATA") else " (LIMBECK_DATA is not set)"
     raise InputError(
@@ -161,6 +162,7 @@ def _asked(message: str) -> str:
 
 def _broken(path: Path, error: BaseException) -> InputError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    reason = reason if " " in reason else type(error).__name__  # a bare number or key says nothing
     return InputError(f"{path}: not a complete safetensors or torch checkpoint ({reason}).")
 
 
@@ -243,9 +245,8 @@ def _some(keys: list[str]) -> str:
 def save(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a network's plain state as safetensors, whole or not at all.
 
-    The file is written beside its final place, flushed to the disk and renamed, so a reader finds the old
-    file or the new one, never a part. Tensors that share memory are written once
-    for each name. Equal weights and notes give equal bytes.
+    A reader finds the old file or the new one, never a part. Tensors that share memory are written once for
+    each name. Equal weights and notes give equal bytes.
 
     Args:
         model: its `state_dict()` is written, from any device.
@@ -258,21 +259,12 @@ def save(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    # One fixed name, so that a process killed here leaves at most one such file, and the next save reuses it.
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(_plain(model), temporary, {"format": "pt", **(metadata or {})})
-        _order_notes(temporary)
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise WorkError(
-            f"{path}: the weights could not be saved ({error}). What was there is untouched."
-        ) from error
+    with files.draft(path) as part:
+        try:
+            save_file(_plain(model), part, {"format": "pt", **(metadata or {})})
+        except SafetensorError as error:
+            raise OSError(f"{error}") from error
+        _order_notes(part)
 
 
 def _plain(model: nn.Module) -> dict[str, Tensor]:
@@ -297,14 +289,3 @@ def _order_notes(path: Path) -> None:
         if len(ordered) <= length:  # else a note is escaped in another way, and its order is left
             file.seek(8)
             file.write(ordered.ljust(length))
-
-
-def _flush(path: Path) -> None:
-    """Force a file, or a folder's list of files, onto the disk."""
-    if path.is_dir() and os.name != "posix":
-        return  # only there can a folder be opened
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

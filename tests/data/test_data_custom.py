@@ -216,12 +216,12 @@ def test_module_beside_the_recipe_wins_over_a_namesake(beside: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mydata", r"must be py:package\.module:factory, got py:mydata"),
-        ("mydata:", r"must be py:package\.module:factory"),
-        ("mydatas:both", r'no module mydatas beside the recipe .*Did you mean "mydata"\?'),
-        ("mydata.sub:both", r"no module mydata\.sub"),
-        ("mydata:bothe", r'mydata: unknown factory "bothe"\. Did you mean "both"\?'),
-        ("mydata:value", r'unknown factory "value"'),
+        ("mydata", r'must be "py:package\.module:factory", got "py:mydata"'),
+        ("mydata:", r'must be "py:package\.module:factory"'),
+        ("mydatas:both", r'no module "mydatas".*Did you mean "mydata"\?'),
+        ("mydata.sub:both", r'no module "mydata\.sub"'),
+        ("mydata:bothe", r'mydata\.py: unknown factory "bothe"\. Did you mean "both"\?'),
+        ("mydata:value", r"py:mydata:value is int, not a function or a class"),
         ("mydata:failing", r"py:mydata:failing failed: OSError: the disk is gone"),
         ("mydata:out_of_range", r"sample 3 has the label 3; labels must be from 0 to 2"),
         ("mydata:unseen_class", r"sample 1 has the label 2; labels must be from 0 to 1"),
@@ -274,5 +274,5 @@ def test_module_that_fails_to_import_is_named(tmp_path: Path) -> None:
         ("1 / 0", "ZeroDivisionError"),
     ):
         (tmp_path / "failing_data.py").write_text(text)
-        with pytest.raises(InputError, match=f"importing failing_data failed: .*{said}"):
+        with pytest.raises(InputError, match=f'importing "failing_data" failed: .*{said}'):
             load("py:failing_data:make", beside=tmp_path)

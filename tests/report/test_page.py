@@ -76,6 +76,24 @@ def test_a_full_run_shows_all_that_it_has(make_run: Make) -> None:
     assert "int8 90.71 % at 371 kB" in " ".join(shown.alts)
 
 
+def test_a_files_agreement_is_with_its_student_and_never_called_the_teachers(make_run: Make) -> None:
+    found = result()
+    found["exports"]["int8"]["agreement"] = 0.9876
+    shown = page(write(make_run(found=found)))
+    assert "They name the same class as that student in PyTorch: ONNX 100.00 %, int8 98.76 %." in shown.said
+    agreement = next(alt for alt in shown.alts if alt.startswith("Agreement with the teacher"))
+    assert "98.76" not in agreement
+    assert "ONNX" not in agreement
+
+
+def test_classes_go_by_their_names(make_run: Make) -> None:
+    found = result()
+    found["classes"] = [f"animal{i}" for i in range(10)]
+    assert "animal7" in page(write(make_run(found=found))).said
+    found["classes"] = found["classes"][:3]  # a list that does not fit names nobody
+    assert "class 7" in page(write(make_run("other", found=found))).said
+
+
 def test_the_page_loads_nothing_and_runs_nothing(make_run: Make) -> None:
     path = write(make_run())
     shown, text = page(path), path.read_text(encoding="utf-8")
@@ -216,7 +234,7 @@ def test_out_may_be_a_file_in_a_new_folder_or_a_folder(make_run: Make, tmp_path:
 
 def test_a_place_that_cannot_be_written_is_named(make_run: Make, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(WorkError, match="cannot be written"):
+    with pytest.raises(WorkError, match="cannot write"):
         write(make_run(), tmp_path / "file" / "page.html")
 
 

@@ -17,29 +17,40 @@ from limbeck.build import (
     make_scheme,
     make_student,
     make_teacher,
+    prepare,
     settings,
 )
-from limbeck.commands.common import emit
+from limbeck.commands.common import count
 from limbeck.data import Data, Plan
 from limbeck.errors import InputError, WorkError
-from limbeck.recipe import Recipe
+from limbeck.knowledge import UNLABELLED
+from limbeck.objective import Objective
+from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.schemes import Offline
 from limbeck.training.runtime import Runtime
 from limbeck.training.trainer import Trainer
 
 __all__ = ["check", "examine"]
 
+SMALL = 16
+"""Samples of the batch that is tried."""
 
-def check(recipe: Path, overrides: list[str], as_json: bool) -> None:
+
+def check(recipe: Path, overrides: list[str], as_json: bool) -> dict[str, Any]:
     """Print what a recipe would do. Whatever goes wrong here was caused by the recipe: exit code 2."""
+    loaded = Recipe.load(recipe, overrides)
     try:
-        found = examine(Recipe.load(recipe, overrides))
+        found = examine(loaded)
+    except InputError:
+        raise
     except WorkError as error:
         raise InputError(str(error)) from error
-    if as_json:
-        emit(found)
-    else:
+    except Exception as error:  # networks and data of users may raise anything
+        text = " ".join(str(error).split())[:500]
+        raise InputError(f"{recipe}: cannot work: {type(error).__name__}: {text}") from error
+    if not as_json:
         _show(found)
+    return found
 
 
 def examine(recipe: Recipe) -> dict[str, Any]:
@@ -50,18 +61,22 @@ def examine(recipe: Recipe) -> dict[str, Any]:
     """
     data = load_data(recipe)
     objective = make_objective(recipe.objective, recipe.beside)
-    if recipe.control is not False:
-        control_objective(recipe, objective)
-    teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
     seed = recipe.seed_list[0]
-    student = make_student(recipe, data, seed)
-    scheme = make_scheme(student, objective, teacher, data, seed)
     train = recipe.train
     # Never compiled here: that alone takes longer than all the rest, and tells nothing more.
     runtime = Runtime(train.device, train.precision, False, train.channels_last, train.threads)
     plan = Plan(seed, len(data.train), recipe.data.batch_size)
     plan.batches(0, world=runtime.world, parts=train.accumulate)
-    losses, per_step = _try(scheme, recipe, data, runtime, len(plan))
+    seconds = _try_teacher(recipe, data, runtime, len(plan))
+    teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
+    with_control = recipe.control is not False and train.epochs > 0
+    control = _try_control(recipe, objective, data, runtime, len(plan)) if with_control else 0.0
+    student = make_student(recipe, data, seed)
+    scheme = make_scheme(student, objective, teacher, data, seed)
+    losses, per_step = _try(scheme, train, recipe.data.batch_size, data, runtime, len(plan))
+    one = train.epochs * len(plan) * per_step
+    # A control's step lacks the teacher, so that its own time is a little less than the student's.
+    seconds += len(recipe.seed_list) * (one + (one if control is None else control))
     found: dict[str, Any] = {
         "name": recipe.name,
         "seeds": list(recipe.seed_list),
@@ -71,7 +86,8 @@ def examine(recipe: Recipe) -> dict[str, Any]:
         "terms": _terms(scheme, losses),
         "steps": {"per_epoch": len(plan), "total": len(plan) * train.epochs},
         "device": str(runtime.device),
-        "seconds": _estimate(recipe, len(plan), per_step),
+        "seconds": round(seconds, 1),
+        "warnings": _warnings(recipe, data),
     }
     if teacher is not None and recipe.teacher is not None:
         network = teacher.network
@@ -83,23 +99,99 @@ def examine(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
+def _warnings(recipe: Recipe, data: Data) -> list[str]:
+    """What will work and hardly be meant."""
+    found = []
+    teacher = recipe.teacher
+    blank = teacher is not None and not (teacher.pretrained or teacher.weights or teacher.train)
+    if teacher is not None and blank and not teacher.model.startswith("run:"):
+        found.append(
+            "the recipe gives the teacher no weights (teacher.weights, teacher.pretrained or teacher.train); "
+            "a random teacher teaches nothing"
+        )
+    count = labelled(data)
+    if count < len(data.classes):
+        found.append(f"{count} labelled training samples for {len(data.classes)} classes")
+    if recipe.data.batch_size > len(data.train):
+        found.append(f"the {len(data.train)} training samples make one batch, less than data.batch_size")
+    return found
+
+
+def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime, steps: int) -> float:
+    """Seconds that training the teacher first would take; 0 where it is not trained."""
+    spec = recipe.teacher
+    if spec is None or spec.train is None:
+        return 0.0
+    terms = (
+        Objective({"cross_entropy": 1.0})
+        if spec.objective is None
+        else make_objective(spec.objective, recipe.beside)
+    )
+    built = prepare(spec, data, where="teacher", beside=recipe.beside)
+    scheme = make_scheme(built, terms, None, data, recipe.seed_list[0])
+    _, per_step = _try(scheme, spec.train, recipe.data.batch_size, data, runtime, steps, "teacher.")
+    return spec.train.epochs * steps * per_step
+
+
+def _try_control(
+    recipe: Recipe, objective: Objective, data: Data, runtime: Runtime, steps: int
+) -> float | None:
+    """Seconds that one control would take; None where it is trained just as the student is."""
+    terms = control_objective(recipe, objective)
+    if not isinstance(recipe.control, ControlSpec) or recipe.control.train is None:
+        return None
+    seed, train = recipe.seed_list[0], recipe.control.train
+    scheme = make_scheme(make_student(recipe, data, seed), terms, None, data, seed)
+    _, per_step = _try(scheme, train, recipe.data.batch_size, data, runtime, steps, "control.")
+    return train.epochs * steps * per_step
+
+
+LONG = 5.0
+"""Seconds; where a whole batch would take longer, its time is reckoned from the small one's."""
+
+
 def _try(
-    scheme: Offline, recipe: Recipe, data: Data, runtime: Runtime, steps: int
+    scheme: Offline,
+    train: TrainSpec,
+    batch_size: int,
+    data: Data,
+    runtime: Runtime,
+    steps: int,
+    place: str = "",
 ) -> tuple[dict[str, float], float]:
-    """The terms' first values, and the seconds of a full step."""
-    trainer = Trainer(scheme, settings(recipe.train), runtime, steps)
-    size = min(recipe.data.batch_size, len(data.train))
-    small = min(size, 16)
-    seconds = []
-    losses: dict[str, float] = {}
-    for count in (small, size, size):
-        index = np.arange(count, dtype=np.int64)
+    """The terms' first values on a small batch, forward and back, and the seconds of a full step.
+
+    Args:
+        scheme: who learns from whom.
+        train: how.
+        batch_size: samples in a full step.
+        data: what is learnt from.
+        runtime: where.
+        steps: number of steps in an epoch.
+        place: what stands before `train` in the recipe, for messages.
+    """
+    try:
+        trainer = Trainer(scheme, settings(train), runtime, steps)
+    except InputError as error:
+        raise InputError(f"{place}{error}") from error
+
+    # Samples with a label first, so that label terms have something to say.
+    order = np.argsort(data.train.targets.numpy() == UNLABELLED, kind="stable")
+
+    def timed(count: int) -> float:
+        index = order[:count]
         begin = time.perf_counter()
         step = trainer.try_step([data.train.take(index, 0, trainer.seed)])
         if not losses:
-            losses = {name: float(value) for name, value in step.items()}
-        seconds.append(time.perf_counter() - begin)
-    return losses, min(seconds[1:])
+            losses.update((name, float(value)) for name, value in step.items())
+        return time.perf_counter() - begin
+
+    losses: dict[str, float] = {}
+    size = min(batch_size, len(data.train))
+    small = min(size, SMALL)
+    # The first step of all is slow for reasons of its own.
+    reckoned = min(timed(small), timed(small)) * size / small
+    return losses, reckoned if reckoned > LONG else min(timed(size), timed(size))
 
 
 def _network(model: torch.nn.Module, adapter: torch.nn.Module, data: Data) -> dict[str, Any]:
@@ -138,20 +230,12 @@ def _terms(scheme: Offline, losses: dict[str, float]) -> dict[str, Any]:
     return found
 
 
-def _estimate(recipe: Recipe, steps: int, per_step: float) -> float:
-    """Seconds of all trainings together: a rough guess from one step, evaluations left out."""
-    total = recipe.train.epochs * steps * per_step * len(recipe.seed_list)
-    if recipe.control is not False:
-        total *= 2  # at most: the control's step lacks the teacher
-    return round(total, 1)
-
-
 def _show(found: dict[str, Any]) -> None:
     data = found["data"]
     some = "" if data["labelled"] == data["train"] else f" ({data['labelled']} with a label)"
     shape = " × ".join(map(str, data["shape"]))
     lines = [
-        f"{found['name']}: {len(found['seeds'])} seed(s), on {found['device']}",
+        f"{found['name']}: {len(found['seeds'])} seed{'s' * (len(found['seeds']) > 1)}, on {found['device']}",
         f"data      {data['source']}: {data['train']} training samples{some}, {data['test']} test samples"
         + (f", {data['validation']} for validation" if data["validation"] else "")
         + f", {data['classes']} classes, {shape}",
@@ -165,7 +249,7 @@ def _show(found: dict[str, Any]) -> None:
         first = ", trained first" if network.get("trained_first") else ""
         lines.append(
             f"{role:9} {network['model']}: {network['parameters']:,} parameters"
-            + (f", {work / 1e6:,.1f} M multiply-adds" if work else "")
+            + (f", {count(work)} multiply-adds" if work else "")
             + first
         )
     for name, term in found["terms"].items():
@@ -175,12 +259,14 @@ def _show(found: dict[str, Any]) -> None:
             + (f", layers {layers}" if layers else "")
         )
     steps = found["steps"]
-    lines.append(f"training  {steps['per_epoch']} steps an epoch, {steps['total']} in all")
-    lines.append(f"time      about {_duration(found['seconds'])} at most, without compiling and evaluating")
+    plural = "" if steps["per_epoch"] == 1 else "s"
+    lines.append(f"training  {steps['per_epoch']} step{plural} an epoch, {steps['total']} in all")
+    lines.append(f"time      {_duration(found['seconds'])} of training, without compiling and evaluating")
+    lines += [f"warning   {text}" for text in found["warnings"]]
     typer.echo("\n".join(lines))
 
 
 def _duration(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+        return "less than a second" if seconds < 1 else f"about {seconds:.0f} seconds"
+    return f"about {seconds / 60:.0f} minutes" if seconds < 7200 else f"about {seconds / 3600:.1f} hours"

@@ -1,31 +1,39 @@
 """`limbeck distill` and `limbeck demo`."""
 
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from limbeck.commands.common import emit, figure, milliseconds, screen, size, table
+from limbeck.commands.common import figure, milliseconds, screen, size, table
+from limbeck.phase import Interrupted
+from limbeck.reading import read_yaml
 from limbeck.recipe import Recipe
+from limbeck.runner import run
 
 __all__ = ["demo", "distill", "summary"]
 
 
-def distill(recipe: Path, overrides: list[str], out: Path | None, resume: bool, as_json: bool) -> None:
+def distill(
+    recipe: Path, overrides: list[str], out: Path | None, resume: bool, as_json: bool
+) -> dict[str, Any] | None:
     """Run a recipe; see `limbeck.run.run`."""
     loaded = Recipe.load(recipe, overrides)
-    _run(loaded, out or Path("runs") / loaded.name, resume, as_json)
+    folder = out or Path("runs") / loaded.name
+    again = ["limbeck", "distill", str(recipe), *overrides, "--out", str(folder), "--resume"]
+    return _run(loaded, folder, resume, as_json, again)
 
 
-def demo(out: Path | None, seeds: int, as_json: bool) -> None:
+def demo(out: Path | None, seeds: int, as_json: bool) -> dict[str, Any] | None:
     """Run the built-in recipe of the digits."""
     source = files("limbeck") / "demo.yaml"
-    from limbeck.reading import read_yaml
-
     loaded = Recipe.from_dict(read_yaml(source.read_text()), None, [f"seeds={seeds}"])
     folder = out or _free(Path("runs") / loaded.name)
-    _run(loaded, folder, False, as_json)
+    # A run folder holds its recipe, so the demo needs no words of its own to go on.
+    again = ["limbeck", "distill", str(folder / "recipe.yaml"), "--out", str(folder), "--resume"]
+    return _run(loaded, folder, False, as_json, again)
 
 
 def _free(folder: Path) -> Path:
@@ -36,16 +44,22 @@ def _free(folder: Path) -> Path:
     return free
 
 
-def _run(recipe: Recipe, out: Path, resume: bool, as_json: bool) -> None:
-    from limbeck.run import run
-
-    result = run(recipe, out, resume=resume, display=screen())
+def _run(recipe: Recipe, out: Path, resume: bool, as_json: bool, again: list[str]) -> dict[str, Any] | None:
+    """Run a recipe; when it is stopped, say how to go on (`again`) and exit with 130."""
+    shown = screen()
+    try:
+        result = run(recipe, out, resume=resume, display=shown)
+    except Interrupted:
+        shown.say(f"limbeck: stopped; everything is saved. Go on with: {shlex.join(again)}")
+        raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        shown.say(f"limbeck: stopped at once. Go on from the last saved state with: {shlex.join(again)}")
+        raise typer.Exit(130) from None
     if not result:
-        return  # another process of the same run speaks
-    if as_json:
-        emit(result)
-    else:
+        return None  # another process of the same run speaks
+    if not as_json:
         summary(result, out)
+    return result
 
 
 def summary(result: dict[str, Any], out: Path) -> None:

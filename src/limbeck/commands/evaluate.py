@@ -6,15 +6,18 @@ from typing import Any
 import typer
 
 from limbeck import data as data_sources
-from limbeck import models, weights
-from limbeck.commands.common import emit, screen
+from limbeck import weights
+from limbeck.build import load_data
+from limbeck.commands.common import build, foreign, screen
 from limbeck.data import Data, evaluation_batches
 from limbeck.errors import InputError
 from limbeck.evaluation.metrics import evaluate as score
+from limbeck.export.runtime import OnnxModel
 from limbeck.inputs import InputAdapter
 from limbeck.knowledge import Batch
 from limbeck.phase import ask
 from limbeck.reading import read_yaml
+from limbeck.runfolder import RunFolder
 from limbeck.taps import Tapped
 from limbeck.training.runtime import Runtime
 
@@ -22,31 +25,58 @@ __all__ = ["evaluate", "options"]
 
 
 def evaluate(
-    model: str, data: str, weight_file: str | None, given: list[str], batch: int, as_json: bool
-) -> None:
+    model: str,
+    data: str,
+    weight_file: str | None,
+    given: list[str],
+    batch: int,
+    size: int | None,
+    as_json: bool,
+) -> dict[str, Any]:
     """Print a model's figures on the test split."""
-    source = f"folder:{data}" if ":" not in data and Path(data).is_dir() else data
-    loaded = data_sources.load(source)
+    onnx = model.endswith(".onnx")
+    if onnx and (weight_file is not None or given):
+        raise InputError("--weights, --option: an ONNX file brings its own; leave them out.")
+    loaded = _load(model, data, size)
     display = screen()
     with display.bar("evaluating", len(loaded.test), "samples") as bar:
         found = (
             _onnx(model, loaded, batch, bar)
-            if model.endswith(".onnx")
+            if onnx
             else _network(model, loaded, weight_file, given, batch, bar)
         )
     figures = found.to_json()
-    if as_json:
-        emit({"model": model, "data": data, "metric": "accuracy", **figures})
-        return
-    correct = round(found.accuracy * found.samples)
-    typer.echo(f"{model} on {data}: {found.samples} test samples")
-    typer.echo(f"accuracy {found.accuracy:.4f} ({correct} right)")
-    typer.echo(f"loss {found.loss:.4f}, calibration error {found.ece:.4f}")
+    if not as_json:
+        typer.echo(f"{model} on {data}: {found.samples} test samples")
+        if figures["accuracy"] is None:
+            typer.echo("none of them has a label, so there is nothing to compare with")
+        else:
+            correct = round(found.accuracy * found.samples)
+            typer.echo(f"accuracy {found.accuracy:.4f} ({correct} right)")
+            typer.echo(f"loss {found.loss:.4f}, calibration error {found.ece:.4f}")
+    return {"model": model, "data": data, "metric": "accuracy", **figures}
+
+
+def _load(model: str, data: str, size: int | None) -> Data:
+    """The data; what a run or an ONNX file is known to expect of a folder's images is asked of them."""
+    source = f"folder:{data}" if ":" not in data and Path(data).is_dir() else data
+    run = RunFolder(Path(model.removeprefix("run:")))
+    weight_file = run.path / "student.safetensors"
+    if size is None and run.recipe.is_file():
+        recipe = run.load_recipe()
+        if recipe.data.source == source:
+            return load_data(recipe)  # the very same views, so that the figures are those of the run
+    if size is None and source.startswith("folder:"):
+        sides: tuple[int | None, ...] = ()
+        if weight_file.is_file():
+            sides = tuple(int(n) for n in weights.metadata(weight_file).get("size", "").split("x") if n)
+        elif model.endswith(".onnx"):
+            sides = OnnxModel(Path(model)).shape[2:]
+        size = sides[0] if len(sides) == 2 and sides[0] == sides[1] else None
+    return data_sources.load(source, size=size)
 
 
 def _onnx(path: str, data: Data, batch: int, bar: Any) -> Any:
-    from limbeck.export.runtime import OnnxModel
-
     model = OnnxModel(Path(path))
 
     def answer(asked: Batch) -> Any:
@@ -59,16 +89,12 @@ def _onnx(path: str, data: Data, batch: int, bar: Any) -> Any:
 
 
 def _network(name: str, data: Data, weight_file: str | None, given: list[str], batch: int, bar: Any) -> Any:
-    # A folder by its name alone is a run's.
-    name = f"run:{name}" if ":" not in name and Path(name).is_dir() else name
-    built = models.build(
+    built = build(
         name,
         classes=len(data.classes),
         channels=data.train.channels,
         size=data.train.size,
         options=options(given),
-        where="model",
-        beside=None,
     )
     if weight_file is not None:
         weights.load(
@@ -77,7 +103,8 @@ def _network(name: str, data: Data, weight_file: str | None, given: list[str], b
     runtime = Runtime()
     network = Tapped(built.model, (), InputAdapter(built.input, channels=data.train.channels), who="model")
     runtime.place(network)
-    found, _ = ask(network, data.test, runtime, batch, classes=len(data.classes), progress=bar.advance)
+    with foreign(name):
+        found, _ = ask(network, data.test, runtime, batch, classes=len(data.classes), progress=bar.advance)
     return found
 
 
@@ -88,5 +115,5 @@ def options(given: list[str]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise InputError(f'--option: "{word}" is not of the form key=value.')
-        found[key] = read_yaml(text)
+        found[key] = read_yaml(text, f"--option {key}")
     return found

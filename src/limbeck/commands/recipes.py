@@ -1,22 +1,32 @@
 """`limbeck init` and `limbeck methods`."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from limbeck.commands.common import emit, table
-from limbeck.errors import InputError
+from limbeck.commands.common import table
+from limbeck.errors import InputError, unknown
+from limbeck.models.base import PREFIXES
 
 __all__ = ["init", "methods"]
 
 
-def init(teacher: str, data: str, student: str | None, out: Path | None, as_json: bool) -> None:
+def init(
+    teacher: str, data: str, student: str | None, weights: str | None, out: Path | None, as_json: bool
+) -> dict[str, Any]:
     """Write a commented recipe; an existing file is never replaced."""
+    from limbeck.data import sources
     from limbeck.template import template
 
+    _check_model("--teacher", teacher)
+    if student is not None:
+        _check_model("--student", student)
+    if ":" not in data and not Path(data).is_dir() and data not in sources.names():
+        raise unknown("source", data, [*sources.names(), "a folder of images"], "--data")
     path = out or Path("recipe.yaml")
-    text = template(teacher, data, student)
+    text = template(teacher, data, student, weights=weights)
     try:
         with path.open("x") as file:
             file.write(text)
@@ -24,31 +34,39 @@ def init(teacher: str, data: str, student: str | None, out: Path | None, as_json
         raise InputError(f"{path} exists already; choose another --out.") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}.") from error
-    if as_json:
-        emit({"recipe": str(path)})
-    else:
-        typer.echo(f"{path}: written. Look at it, then: limbeck check {path}, and limbeck distill {path}")
+    if not as_json:
+        name = shlex.quote(str(path))
+        typer.echo(f"{path}: written. Look at it, then: limbeck check {name}, and limbeck distill {name}")
+    return {"recipe": str(path)}
 
 
-def methods(name: str | None, as_json: bool) -> None:
+def _check_model(option: str, name: str) -> None:
+    """Refuse what names no network; whether there is such a network is for `limbeck check`."""
+    prefix, colon, rest = name.partition(":")
+    if not (colon and rest):
+        listed = ", ".join(f"{p}:NAME" for p in PREFIXES)
+        raise InputError(f'{option}: "{name}" names no network. Allowed: {listed}.')
+    if prefix not in PREFIXES:
+        raise unknown("prefix", prefix, PREFIXES, option)
+
+
+def methods(name: str | None, as_json: bool) -> dict[str, Any]:
     """All methods, or one's card."""
     from limbeck import methods as catalogue
 
     if name is not None:
         found = catalogue.card(catalogue.get(name))
-        if as_json:
-            emit({"methods": [found]})
-        else:
+        if not as_json:
             _card(found)
-        return
+        return {"methods": [found]}
     cards = [catalogue.card(catalogue.get(n)) for n in catalogue.names()]
-    if as_json:
-        emit({"methods": [{k: c[k] for k in ("name", "aliases", "kind", "paper", "options")} for c in cards]})
-    else:
-        table(
-            ("method", "also", "kind", "paper"),
-            [[c["name"], ", ".join(c["aliases"]), c["kind"], c["paper"]] for c in cards],
-        )
+    if not as_json:
+        rows = [
+            [c["name"], ", ".join(c["aliases"]), c["kind"], c["doc"].strip().splitlines()[0]] for c in cards
+        ]
+        table(("method", "also", "kind", "what it is"), rows, words=4)
+        typer.echo("limbeck methods NAME shows one's paper, options and use.")
+    return {"methods": [{k: c[k] for k in ("name", "aliases", "kind", "paper", "options")} for c in cards]}
 
 
 def _card(card: dict[str, Any]) -> None:

@@ -8,9 +8,9 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from limbeck import models, ship
+from limbeck import models, ship, weights
 from limbeck.build import load_data, make_student
-from limbeck.commands.common import emit, milliseconds, screen, size, table
+from limbeck.commands.common import build, count, figure, foreign, milliseconds, screen, size, table
 from limbeck.errors import InputError, unknown
 from limbeck.evaluation.measure import measure as time_all
 from limbeck.evaluation.measure import model_file_bytes, onnx_runner, torch_runner
@@ -20,12 +20,11 @@ from limbeck.runfolder import RunFolder
 __all__ = ["export", "measure", "report"]
 
 
-def export(source: Path, form: str, out: Path | None, as_json: bool) -> None:
+def export(source: Path, form: str, out: Path | None, as_json: bool) -> dict[str, Any]:
     """Write a finished run's student in another format."""
-    from limbeck import weights
-
     if form not in ship.FILES:
         raise unknown("format", form, ship.FILES, where="--format")
+    source = Path(str(source).removeprefix("run:"))
     recipe = RunFolder(source).load_recipe()
     if not (source / "student.safetensors").is_file():
         raise InputError(f"{source} is no finished run: it holds no student.safetensors.")
@@ -33,20 +32,24 @@ def export(source: Path, form: str, out: Path | None, as_json: bool) -> None:
     student = make_student(recipe, data, recipe.seed_list[0])
     weights.load(student.model, source / "student.safetensors", where=str(source))
     folder = out or source
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be used as an output folder: {error.strerror}.") from error
     screen().say(f"writing {folder / ship.FILES[form]} and evaluating it")
     network = nn.Sequential(student.adapter, student.model).eval()
     found = ship.export(network, student.spec, [form], folder, data, recipe.name)[form]
-    if as_json:
-        emit({"format": form, **found, "path": str(folder / found["file"])})
-    else:
+    if not as_json:
         typer.echo(
-            f"{folder / found['file']}: {size(found['bytes'])}, accuracy {found['accuracy']:.4f}, "
+            f"{folder / found['file']}: {size(found['bytes'])}, accuracy {figure(found['accuracy'])}, "
             f"names the same class as the network in torch on {found['agreement']:.2%} of the test samples"
         )
+    return {"format": form, **found, "path": str(folder / found["file"])}
 
 
-def measure(targets: list[str], threads: int, batch: int, shape: str, classes: int, as_json: bool) -> None:
+def measure(
+    targets: list[str], threads: int, batch: int, shape: str, classes: int, as_json: bool
+) -> dict[str, Any]:
     """Time files and models side by side."""
     parts = shape.lower().split("x")
     if len(parts) != 3 or not all(p.isdigit() and int(p) > 0 for p in parts):
@@ -59,9 +62,13 @@ def measure(targets: list[str], threads: int, batch: int, shape: str, classes: i
         facts[target], calls[target] = found, call
     timed = time_all(calls, threads=threads)
     rows = [{"name": name, **facts[name], **timed[name]} for name in calls]
-    if as_json:
-        emit({"threads": threads, "batch": batch, "rows": rows})
-        return
+    if not as_json:
+        _side_by_side(rows)
+        typer.echo(f"Batch {batch}, {threads} thread{'s' * (threads > 1)}; ratio to the first.")
+    return {"threads": threads, "batch": batch, "rows": rows}
+
+
+def _side_by_side(rows: list[dict[str, Any]]) -> None:
     base = rows[0]["median_ms"]
     table(
         ("model", "median", "p95", "ratio", "size", "parameters", "multiply-adds"),
@@ -73,12 +80,11 @@ def measure(targets: list[str], threads: int, batch: int, shape: str, classes: i
                 f"{row['median_ms'] / base:.2f}",
                 size(row["bytes"]),
                 f"{row['parameters']:,}" if row["parameters"] else "",
-                f"{row['multiply_adds'] / 1e6:,.1f} M" if row["multiply_adds"] else "",
+                count(row["multiply_adds"]),
             ]
             for row in rows
         ],
     )
-    typer.echo(f"Batch {batch}, {threads} thread(s); ratio to the first.")
 
 
 def _candidate(
@@ -96,9 +102,10 @@ def _candidate(
         facts = {"parameters": None, "multiply_adds": None, "bytes": model_file_bytes(path)}
         return facts, onnx_runner(path, example, threads)
     network, example = _network(target, batch, shape, classes)
-    parameters = models.parameters(network)
+    with foreign(target), torch.no_grad():
+        network(example[:1])
     facts = {
-        "parameters": parameters,
+        "parameters": models.parameters(network),
         "multiply_adds": models.multiply_adds(network, example[:1]),
         "bytes": sum(p.numel() * p.element_size() for p in network.parameters()),
     }
@@ -106,28 +113,22 @@ def _candidate(
 
 
 def _network(target: str, batch: int, shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, Tensor]:
-    name = f"run:{target}" if ":" not in target and Path(target).is_dir() else target
-    if name.startswith("run:"):
-        from limbeck import weights
-
-        folder = Path(name.removeprefix("run:"))
-        head = weights.metadata(folder / "student.safetensors") if folder.is_dir() else {}
+    file = Path(target.removeprefix("run:")) / "student.safetensors"
+    if file.is_file():
+        head = weights.metadata(file)
         if {"channels", "size"} <= head.keys():
             height, width = map(int, head["size"].split("x"))
             shape = (int(head["channels"]), height, width)
-    built = models.build(
-        name, classes=classes, channels=shape[0], size=shape[1:], options={}, where="model", beside=None
-    )
+    built = build(target, classes=classes, channels=shape[0], size=shape[1:], options={})
     network = nn.Sequential(InputAdapter(built.input, channels=shape[0]), built.model).eval()
     return network, torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0))
 
 
-def report(runs: list[Path], out: Path | None, as_json: bool) -> None:
+def report(runs: list[Path], out: Path | None, as_json: bool) -> dict[str, Any]:
     """Write the page of one run, or the comparison of several."""
     from limbeck.report import write, write_many
 
     page = write(runs[0], out) if len(runs) == 1 else write_many(runs, out or Path("comparison.html"))
-    if as_json:
-        emit({"report": str(page)})
-    else:
+    if not as_json:
         typer.echo(f"Page: {page.resolve()}")
+    return {"report": str(page)}

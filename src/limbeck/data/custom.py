@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from limbeck.data.base import Data, Request
-from limbeck.data.importing import find_callable, said
 from limbeck.data.keyed import keyed
 from limbeck.data.samples import ItemSamples, Samples, TensorSamples
 from limbeck.data.splits import HELD_OUT, others, proportional
 from limbeck.data.views import TensorViews
 from limbeck.errors import InputError, unknown
+from limbeck.importing import find_callable, said
 from limbeck.knowledge import UNLABELLED
 
 __all__ = ["image_tensor", "load_custom"]
@@ -45,7 +45,7 @@ def load_custom(request: Request) -> Data:
     views = TensorViews.make(request.views, {"crop": 0, "flip": False}) if request.views else None
     if request.size is not None:
         raise InputError("data.size: py: sources give images of their own size; resize them in the factory")
-    parts = _parts(_call(find_callable(request.name, request.beside, _PLACE), request))
+    parts = _parts(_call(find_callable(request.name, beside=request.beside, where=_PLACE), request))
     train = _samples(parts["train"], "train", _class_names(parts["train"]))
     splits = {
         name: _same_kind(_samples(part, name, _class_names(part) or train.classes), name, train)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from limbeck.data.plans import Plan
 from limbeck.data.samples import Samples
 from limbeck.errors import InputError
-from limbeck.knowledge import Batch
+from limbeck.knowledge import UNLABELLED, Batch
 
 __all__ = ["Loader", "evaluation_batches"]
 
@@ -40,6 +40,7 @@ class Loader:
         if plan.samples != len(samples):
             raise InputError(f"data: the plan is for {plan.samples} samples, there are {len(samples)}")
         self.samples, self.plan = samples, plan
+        self.complete = bool((samples.targets != UNLABELLED).all())
         self._share = {"rank": rank, "world": world, "parts": parts}
         plan.batches(0, **self._share)  # the errors now rather than at the first step
         self._requests = _Requests()

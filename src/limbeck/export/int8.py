@@ -19,8 +19,8 @@ from typing import Any
 from torch import Tensor
 
 from limbeck.errors import InputError, WorkError
-from limbeck.export.files import atomic_folder, install
 from limbeck.export.runtime import OnnxModel, first_line
+from limbeck.files import atomic_folder, install
 
 __all__ = ["quantize_static"]
 

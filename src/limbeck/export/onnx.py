@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from limbeck.errors import InputError, WorkError
 from limbeck.evaluation.measure import cpu_copy
-from limbeck.export.files import atomic_folder, install
 from limbeck.export.runtime import OnnxModel, first_line
+from limbeck.files import atomic_folder, install
 
 __all__ = ["INPUT", "OUTPUT", "Parity", "export_onnx", "parity"]
 

@@ -8,16 +8,18 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import Tensor
+
 from limbeck.errors import InputError, unknown
+from limbeck.importing import find_object
 from limbeck.methods.base import Method, Probe
 
-__all__ = ["Method", "Probe", "card", "create", "file_name", "get", "names", "options"]
+__all__ = ["Method", "Probe", "card", "create", "file_name", "functions", "get", "names", "options"]
 
 _NOT_METHODS = {"base", "testing"}
 
@@ -53,6 +55,13 @@ def file_name(cls: type[Method]) -> str:
     """The name that results carry: the file's name, or `package.module:Class` for a third party's method."""
     package, _, module = cls.__module__.rpartition(".")
     return module if package == __name__ else f"{cls.__module__}:{cls.__qualname__}"
+
+
+def functions(name: str) -> dict[str, Callable[..., Tensor]]:
+    """The pure functions of a method of this package: what its file's `__all__` offers beside the class."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    public = {key: getattr(module, key) for key in getattr(module, "__all__", ())}
+    return {key: value for key, value in public.items() if inspect.isfunction(value)}
 
 
 def options(cls: type[Method]) -> dict[str, inspect.Parameter]:
@@ -138,35 +147,13 @@ def _only_method(module: ModuleType) -> type[Method]:
 
 
 def _third_party(name: str, where: str, beside: Path | None) -> type[Method]:
-    place = f"{where}: " if where else ""
-    module_name, _, class_name = name.partition(":")
-    if not class_name or not all(part.isidentifier() for part in module_name.split(".")):
-        raise InputError(f'{place}a third party\'s method is named "package.module:Class", got "{name}"')
-    try:
-        with _importable(beside):
-            module = importlib.import_module(module_name)
-    except Exception as error:  # whatever somebody's file does when it is read
-        raise InputError(
-            f'{place}cannot import "{module_name}" of the method "{name}": {type(error).__name__}: {error}'
-        ) from error
-    cls = getattr(module, class_name, None)
-    if cls is None:
-        classes = [k for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, Method)]
-        raise unknown(f"class of {module_name}", class_name, classes, where)
-    if not inspect.isclass(cls) or not issubclass(cls, Method) or inspect.isabstract(cls):
+    found = find_object(name, beside=beside, where=where, wanted="Class", fits=_is_method)
+    if not _is_method(found) or inspect.isabstract(found):
+        place = f"{where}: " if where else ""
         raise InputError(f"{place}{name} is not a class derived from limbeck.methods.Method with a forward")
+    cls: type[Method] = found
     return cls
 
 
-@contextmanager
-def _importable(beside: Path | None) -> Iterator[None]:
-    """Let modules of a folder be imported for a while."""
-    if beside is None:
-        yield
-        return
-    folder = str(beside.resolve())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
+def _is_method(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, Method) and value is not Method

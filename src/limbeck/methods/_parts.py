@@ -84,11 +84,10 @@ def mean_over_labelled(total: Tensor, target: Tensor, labelled: Tensor | None) -
         total: the sum, a scalar, to which unlabelled samples gave nothing.
         target: class indices [B] (`UNLABELLED` where not known), or class shares [B, C], all zero where
             not known.
-        labelled: the divisor, when the trainer knows it better (see `Batch.labelled`).
+        labelled: the divisor, above 0, when the trainer knows it better (see `Batch.labelled`). It may be
+            below 1: a share of the labels of a batch that was cut in parts.
     """
     if labelled is None:
         known = (target != UNLABELLED) if target.ndim == 1 else (target != 0).any(1)
         return total / known.sum().clamp(min=1)
-    # The number given may be below 1: a share of the labels of a batch that was cut in parts.
-    divisor = labelled.to(total.dtype)
-    return total / torch.where(divisor > 0, divisor, 1.0)
+    return total / labelled

@@ -41,8 +41,9 @@ def _later(data: Mapping[str, Any]) -> Iterator[str]:
         yield "teacher as a list (several teachers)"
     if isinstance(teacher, dict):
         yield from (f"teacher.{key}" for key in _LATER_TEACHER_KEYS if key in teacher)
-    if isinstance(scheme, dict) and scheme.get("name") in _LATER_SCHEMES:
-        yield f'scheme "{scheme["name"]}"'
+    name = scheme.get("name") if isinstance(scheme, dict) else scheme
+    if isinstance(name, str) and name in _LATER_SCHEMES:
+        yield f'scheme "{name}"'
 
 
 def check_recipe(recipe: "Recipe", where: str) -> None:

@@ -43,11 +43,22 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Input
     found = error.errors(include_url=False)
     # A list whose items are wrong also counts as too short; the items are what to say.
     found = [e for e in found if not (e["type"] == "too_short" and _has_inner(e["loc"], found))]
+    found = [e for e in found if not _inherited(e, found)]
     lines = list(dict.fromkeys(_sentence(dict(e), model) for e in found))
     if len(lines) == 1:
         return InputError(f"{where}: {lines[0]}")
     more = [f"… and {len(lines) - _MOST} more"] if len(lines) > _MOST else []
     return InputError("\n  ".join([f"{where}: {len(lines)} things are wrong:", *lines[:_MOST], *more]))
+
+
+def _inherited(error: Any, found: list[Any]) -> bool:
+    """Whether the teacher's or the control's `train` only repeats what is wrong in the recipe's own."""
+    place = tuple(step for step in error["loc"] if step not in TAGS)
+    if place[:2] not in (("teacher", "train"), ("control", "train")):
+        return False
+    return any(
+        e["type"] == error["type"] and tuple(s for s in e["loc"] if s not in TAGS) == place[1:] for e in found
+    )
 
 
 def _has_inner(place: tuple[Any, ...], found: list[Any]) -> bool:

@@ -41,7 +41,7 @@ class TermSpec(Open):
     method: MethodName | None = None
     """The method, where the term has a name of its own: a name, an alias, or package.module:Class."""
     layers: Layers | None = None
-    """Pairs {student layer: teacher layer} that a feature method compares, or auto."""
+    """Pairs {student layer: teacher layer} that a feature method compares. (auto is not supported yet.)"""
 
     @model_validator(mode="before")
     @classmethod

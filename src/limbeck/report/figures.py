@@ -47,7 +47,8 @@ def by_class(record: Record) -> Figure | None:
     if len(student.per_class) != len(control.per_class):
         return None
     pairs = zip(control.per_class, student.per_class, strict=True)
-    rows = [(f"class {i}", a, b) for i, (a, b) in enumerate(pairs)]
+    names = record.classes if len(record.classes) == len(student.per_class) else ()
+    rows = [(words.short(names[i], 20) if names else f"class {i}", a, b) for i, (a, b) in enumerate(pairs)]
     note = "Mean over seeds."
     if len(rows) > MOST_CLASSES:
         note += f" The {MOST_CLASSES} of {len(rows)} classes that differ most."
@@ -153,7 +154,12 @@ def against(record: Record, what: str) -> Figure | None:
 
 def agreement(record: Record) -> Figure | None:
     """How often each network gives the teacher's answer, a dot for each seed."""
-    rows = [row for row in record.rows.values() if mean(row.agreement) is not None and row.key != "teacher"]
+    # A file's agreement is with the student that it was made from: another matter, told in the notes.
+    rows = [
+        row
+        for row in record.rows.values()
+        if mean(row.agreement) is not None and row.key != "teacher" and not row.export
+    ]
     if sum(len(row.agreement) for row in rows) < 2:  # one number needs no drawing
         return None
 

@@ -113,7 +113,8 @@ def _cells(row: Row, metric: str) -> tuple[str, ...]:
         words.count(row.parameters),
         words.size(row.bytes),
         words.latency(row.latency),
-        words.score(row.agreement, "agreement"),
+        # A file agrees with the student that it was made from, not with the teacher: the notes tell.
+        words.score(() if row.export else row.agreement, "agreement"),
         words.score(row.ece, "ece"),
     )
 
@@ -150,10 +151,19 @@ def _exported(record: Record) -> str:
     """Exports are of one seed, so they are to be held against that seed and not against the mean."""
     student = record.rows.get("student")
     if student is None or len(student.score) < 2 or student.score[0] is None:
-        return "The exported files are of the student of this run."
+        return f"The exported files are of the student of this run.{_parity(record)}"
     seed = record.seeds[0] if record.seeds else 0
     own = words.score(student.score[:1], record.metric)
-    return f"The exported files are of seed {seed}, whose student scores {own}."
+    return f"The exported files are of seed {seed}, whose student scores {own}.{_parity(record)}"
+
+
+def _parity(record: Record) -> str:
+    found = [
+        f"{row.label} {words.score(row.agreement, 'agreement')}"
+        for row in record.rows.values()
+        if row.export and mean(row.agreement) is not None
+    ]
+    return f" They name the same class as that student in PyTorch: {', '.join(found)}." if found else ""
 
 
 def _sections(record: Record) -> list[tuple[str, list[Figure]]]:

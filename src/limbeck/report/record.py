@@ -92,6 +92,7 @@ class Record:
     series: tuple[Series, ...]
     recipe: str
     settings: Mapping[str, Any]
+    classes: tuple[str, ...] = ()
 
     @property
     def epochs(self) -> int | None:
@@ -166,6 +167,7 @@ def read(run: Path) -> Record:
         series=_series(_text(run / "metrics.jsonl"), metric),
         recipe=recipe,
         settings=_settings(recipe),
+        classes=tuple(map(str, _list(result.get("classes")))),
     )
 
 

@@ -1,11 +1,9 @@
 """From a template and its values to one file on the disk."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from limbeck.errors import WorkError
+from limbeck import files
 
 __all__ = ["Table", "render", "store"]
 
@@ -45,17 +43,6 @@ def store(text: str, out: Path) -> Path:
     Raises:
         WorkError: it cannot be written; a page that stood there before is untouched.
     """
-    temporary: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as stream:
-            stream.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(out)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise WorkError(f"{out}: the report cannot be written ({error.strerror or error}).") from None
+    with files.draft(out) as part:
+        part.write_text(text, encoding="utf-8", errors="replace")
     return out

@@ -36,9 +36,9 @@ class Scheme(nn.Module, ABC):
         """Named groups of parameters, each with its own optimiser; the default is one part."""
         return {"student": [(n, p) for n, p in self.named_parameters() if p.requires_grad]}
 
-    def active(self, step: int) -> Iterable[str]:
-        """The parts that step number `step` updates."""
-        return self.parts()
+    def active(self, step: int) -> Iterable[str] | None:
+        """The parts that step number `step` updates; None for all of them."""
+        return None
 
     def place(self, runtime: "Runtime") -> None:
         """Move all that the scheme owns, teachers included, to where the training runs."""

@@ -26,23 +26,34 @@ class Frozen(Teacher):
     Args:
         network: the teacher.
         classes: which of its logits belong to the data's classes, in their order; None takes all.
+
+    Raises:
+        InputError: a class index is negative, or there is none.
     """
 
     def __init__(self, network: Tapped, classes: Sequence[int] | None = None) -> None:
         self.network = network
+        self._learned = [p for p in network.parameters() if p.requires_grad]
+        self._modules = list(network.modules())  # kept: walking the tree at each step costs more than looking
+        self._training = [m for m in self._modules if m.training]
         self.network.requires_grad_(False).eval()
         self.classes: Tensor | None = None if classes is None else torch.tensor(list(classes))
+        self._highest = -1  # kept apart: asking the tensor would wait for the device at each batch
+        if classes is not None:
+            if not classes or min(classes) < 0:
+                raise InputError("teacher.classes: must be indices of the teacher's classes, from 0 up.")
+            self._highest = max(classes)
 
     def __call__(self, batch: Batch, differentiable: bool = False) -> Knowledge:
-        if self.network.training:  # somebody outside called .train() on the module that they gave us
-            self.network.eval()
+        if any(m.training for m in self._modules):
+            self.network.eval()  # somebody outside called .train() on the module that they gave us
         with torch.set_grad_enabled(differentiable):
             answer: Knowledge = self.network(batch.input)
         if self.classes is None:
             return answer
-        if int(self.classes.max()) >= answer.logits.shape[-1]:
+        if self._highest >= answer.logits.shape[-1]:
             raise InputError(
-                f"teacher.classes: index {int(self.classes.max())} is out of range; the teacher has "
+                f"teacher.classes: index {self._highest} is out of range; the teacher has "
                 f"{answer.logits.shape[-1]} classes."
             )
         return Knowledge(answer.logits[:, self.classes], answer.features)
@@ -52,5 +63,13 @@ class Frozen(Teacher):
         runtime.place(self.network)
         if self.classes is not None:
             self.classes = self.classes.to(runtime.device)
-        if runtime.compile:
+        if runtime.compile and self.network._compiled_call_impl is None:  # several seeds share one teacher
             self.network.compile()
+
+    def close(self) -> None:
+        """Give the network back as it came: no hooks, its parameters and layers in the modes they had."""
+        self.network.close()
+        for parameter in self._learned:
+            parameter.requires_grad_(True)
+        for module in self._training:
+            module.training = True

@@ -6,6 +6,7 @@ name, forced to the disk, and then renamed, which is atomic; `state.json` carrie
 torn or altered state is noticed and the one before it is used.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -14,12 +15,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from limbeck.errors import WorkError
 
-__all__ = ["States", "write_atomically"]
+__all__ = ["States", "explain", "write_atomically"]
 
 FORMAT = 1
 
@@ -45,7 +45,7 @@ class States:
         tensors: dict[str, Tensor] = {}
         tree = _split(state, tensors)
         final = self.folder / f"step-{step:09d}"
-        draft = self.folder / f".{final.name}.{os.getpid()}"
+        draft = self.folder / f".{final.name}.part"
         try:
             self._write(draft, tree, tensors)
             if final.exists():
@@ -54,8 +54,10 @@ class States:
             _sync_folder(self.folder)
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
-            raise _explain(error, final, self._saved()) from error
-        self._tidy()
+            saved = self._saved()
+            kept = f"The state {saved[-1].name} is saved." if saved else "No state was saved before."
+            raise explain(error, final, kept) from error
+        self._tidy(final)
         return final
 
     def _write(self, draft: Path, tree: Any, tensors: dict[str, Tensor]) -> None:
@@ -84,15 +86,19 @@ class States:
     def _saved(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if p.is_dir())
 
-    def _tidy(self) -> None:
-        for old in self._saved()[: -self.keep]:
+    def _tidy(self, newest: Path) -> None:
+        saved = self._saved()
+        # A state of a later step would have been loaded, had it been whole: it is torn, and must not count
+        # as one of the few that are kept.
+        torn = [p for p in saved if p.name > newest.name]
+        kept = [p for p in saved if p.name <= newest.name]
+        for old in [*torn, *kept[: -self.keep], *self.folder.glob(".step-*")]:
             shutil.rmtree(old, ignore_errors=True)
-        for draft in self.folder.glob(".step-*"):
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
     """A state from its folder; None when it is torn, altered, or of another format."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
@@ -101,14 +107,15 @@ def _read(folder: Path) -> dict[str, Any] | None:
         if hashlib.sha256(body.encode()).hexdigest() != envelope["sha256"]:
             return None
         content = json.loads(body)
+        if content["format"] != FORMAT:
+            return None
         data = (folder / "tensors.safetensors").read_bytes()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if content.get("format") != FORMAT or hashlib.sha256(data).hexdigest() != content["tensors"]:
-        return None
-    joined = _join(content["tree"], load(data))
-    assert isinstance(joined, dict)
-    return joined
+        if hashlib.sha256(data).hexdigest() != content["tensors"]:
+            return None
+        joined = _join(content["tree"], load(data))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError):
+        return None  # torn, or a file of somebody else
+    return joined if isinstance(joined, dict) else None
 
 
 def _split(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -152,6 +159,8 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # only there can a folder be opened
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -159,11 +168,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _explain(error: OSError, path: Path, saved: list[Path]) -> WorkError:
-    kept = f"The state {saved[-1].name} is saved." if saved else "No state was saved before."
+def explain(error: OSError, path: Path, kept: str = "All that was saved before is still there.") -> WorkError:
+    """The error for a file that cannot be written; a full disk is named as such."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return WorkError(f"the disk is full: cannot write {path}. {kept} Free some room, then use --resume.")
-    return WorkError(f"cannot write {path}: {error.strerror}. {kept}")
+    return WorkError(f"cannot write {path}: {error.strerror or error}. {kept}")
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -172,16 +181,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     Raises:
         WorkError: the disk is full, or the place cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    # One fixed name: a process killed here leaves one such file, and the next one writes over it.
+    draft = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_synced(draft, data.encode() if isinstance(data, str) else data)
         draft.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise _explain(error, path, []) from error
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch's generators, from which initial weights and dropout are drawn."""
-    torch.manual_seed(seed)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise explain(error, path) from error

@@ -1,5 +1,6 @@
 """Optimisers and learning-rate schedules, which are timm's."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,11 +36,25 @@ def build_optimizer(parameters: Sequence[nn.Parameter], settings: Training) -> O
         if options["nesterov"] is False:
             name = "momentum"
             options.pop("nesterov")
+    given = settings.optimizer.get("name", "sgd")
+    allowed = _options(name)
+    for option in options:
+        # Asked here, because timm drops some options without a word: momentum for an Adam, betas for SGD.
+        if option not in allowed:
+            raise unknown(f"option of {given}", option, allowed, "train.optimizer")
     try:
         built: Optimizer = create_optimizer_v2(list(parameters), opt=name, **options)
     except (TypeError, ValueError, AssertionError) as error:
-        raise InputError(f"train.optimizer: {name} does not accept these options: {error}") from error
+        raise InputError(f"train.optimizer: {given} does not accept these options: {error}") from error
     return built
+
+
+def _options(name: str) -> list[str]:
+    """What an optimiser can be given in a recipe."""
+    from timm.optim import get_optimizer_class
+
+    taken = inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
+    return ["name", *(option for option in taken if option != "params")]
 
 
 def build_schedule(optimizer: Optimizer, settings: Training, steps_per_epoch: int) -> Any:
@@ -64,11 +79,12 @@ def build_schedule(optimizer: Optimizer, settings: Training, steps_per_epoch: in
     }
     if name == "cosine":
         final = rate * float(options.get("final") or 0.0)
-        return CosineLRScheduler(optimizer, t_initial=max(1, total - warmup), lr_min=final, **common)
+        return CosineLRScheduler(optimizer, t_initial=max(2, total - warmup), lr_min=final, **common)
     if name in ("step", "constant"):
         milestones = options.get("milestones") or [] if name == "step" else []
         gamma = options.get("gamma")
-        decay = [max(1, round(float(m) * steps_per_epoch) - warmup) for m in milestones]
+        # timm's rate falls one step before the one that it is told.
+        decay = [max(1, round(float(m) * steps_per_epoch) - warmup + 1) for m in milestones]
         return MultiStepLRScheduler(
             optimizer, decay_t=decay, decay_rate=0.1 if gamma is None else gamma, **common
         )

@@ -8,10 +8,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import InputError, unknown
+from limbeck.errors import InputError, WorkError, unknown
 from limbeck.knowledge import Batch
 
 __all__ = ["PRECISIONS", "Runtime"]
+
+_EXCHANGE = ("gloo", "nccl", "xccl", "connection closed", "connection reset")
+"""Words in the errors of torch's ways to talk between processes."""
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -39,7 +42,7 @@ class Runtime:
         channels_last: bool = True,
         threads: int | None = None,
     ) -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
 
         if precision not in PRECISIONS:
@@ -47,19 +50,26 @@ class Runtime:
         _check_device(device)
         if threads is not None:
             torch.set_num_threads(threads)
+        self._spread = DistributedDataParallelKwargs()
         # Accelerate keeps one precision a process; a run that needs another starts it anew.
         AcceleratorState._reset_state(reset_partial_state=device != "auto")
         self.accelerator = Accelerator(
             mixed_precision=PRECISIONS[precision],
-            cpu=device == "cpu",
+            # Left to itself, Accelerate takes several processes without an accelerator for several runs.
+            cpu=device == "cpu" or (device == "auto" and not torch.accelerator.is_available()),
             device_placement=False,
             step_scheduler_with_optimizer=False,
+            kwargs_handlers=[self._spread],
         )
+        scaler = self.accelerator.scaler
+        self._scaling = None if scaler is None else scaler.state_dict()
         self.precision = precision
         self.compile = compile
         self.channels_last = channels_last
         # Accelerate chooses the kind; a numbered device is the user's own choice among several.
         self.device: torch.device = torch.device(device) if ":" in device else self.accelerator.device
+        if precision == "fp16" and self.device.type == "cpu":
+            raise InputError("train.precision: fp16 needs a GPU; on a CPU use bf16 or fp32.")
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self._plain = precision == "fp32"
@@ -85,13 +95,30 @@ class Runtime:
                 batch = Batch(ordered, batch.target, batch.index, batch.view, batch.labelled)
         return batch
 
-    def wrap(self, scheme: nn.Module) -> nn.Module:
-        """The scheme ready to be called: compiled where asked, and spread over the processes."""
+    def wrap(self, scheme: nn.Module, unreached: bool = False) -> nn.Module:
+        """The scheme ready to be called: compiled where asked, and spread over the processes.
+
+        Args:
+            scheme: what is called.
+            unreached: it holds trainable parameters that its loss does not depend on, so several processes
+                must find out in each pass which ones to exchange.
+        """
         if self.compile:
             scheme.compile()
         if self.world == 1 and self._plain:
             return scheme  # nothing to wrap: Accelerate would return the module as it is
+        self.accelerator.free_memory()  # it holds on to all that it ever wrapped
+        self._spread.find_unused_parameters = unreached
         return cast(nn.Module, self.accelerator.prepare_model(scheme, device_placement=False))
+
+    def scaler(self) -> Any:
+        """The scaler of gradients that fp16 needs, as good as new; None where nothing is scaled.
+
+        A training must not depend on the one before it, which a resumed run does not repeat.
+        """
+        if self._scaling is not None:
+            self.accelerator.scaler.load_state_dict(self._scaling)
+        return self.accelerator.scaler
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision's autocast, for what runs outside the wrapped scheme (the teacher)."""
@@ -136,6 +163,46 @@ class Runtime:
 
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Say in words what it means when the exchange with another process fails.
+
+        Raises:
+            WorkError: in place of the error of the library that lost the connection.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            told = str(error).lower()
+            if self.world == 1 or isinstance(error, WorkError) or not any(w in told for w in _EXCHANGE):
+                raise
+            raise WorkError(
+                "another process of this run has stopped; its own message says why. What was saved is still "
+                "there: --resume goes on from it."
+            ) from error
+
+    def first(self, action: Callable[[], object]) -> None:
+        """Let the first process do something, such as writing files, while the others wait.
+
+        Raises:
+            InputError, WorkError: the action raised it; it is raised in all processes.
+        """
+        failed: Exception | None = None
+        if self.main:
+            try:
+                action()
+            except (InputError, WorkError) as error:
+                failed = error
+        if self.world > 1:
+            import torch.distributed as dist
+
+            told: list[Any] = [None if failed is None else (isinstance(failed, InputError), str(failed))]
+            dist.broadcast_object_list(told, src=0)
+            if failed is None and told[0] is not None:
+                failed = (InputError if told[0][0] else WorkError)(told[0][1])
+        if failed is not None:
+            raise failed
 
     def wait(self) -> None:
         """Wait until every process is here."""

@@ -1,13 +1,14 @@
 """The loop, as a generator: `for step in trainer.fit(loader): ...`. No callbacks: logging, evaluation and
 saving are ordinary code around it."""
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.errors import InputError, WorkError
@@ -27,6 +28,9 @@ CHECK_EVERY = 20
 
 class Feed(Protocol):
     """What the trainer iterates: `limbeck.data.loader.Loader`, or a face over any other loader."""
+
+    complete: bool
+    """Whether every sample is known to carry a label, so that nobody has to count."""
 
     def __len__(self) -> int: ...
 
@@ -83,9 +87,12 @@ class Trainer:
             name: build_schedule(optimizer, settings, steps_per_epoch)
             for name, optimizer in self.optimizers.items()
         }
-        self._wrapped = runtime.wrap(scheme)
-        self._scaler = runtime.accelerator.scaler
+        # Several processes must know first what the loss depends on: see `_wrap`.
+        self._wrapped = runtime.wrap(scheme) if runtime.world == 1 else None
+        self._scaler = runtime.scaler()
         self._unchecked: dict[str, Tensor] = {}
+        self._complete = False
+        self._shares: dict[float, Tensor] = {}
 
     @property
     def total_steps(self) -> int:
@@ -98,6 +105,9 @@ class Trainer:
         Raises:
             WorkError: a loss is not finite any more; names the term and the step.
         """
+        # Asked of the scheme alone, a network inside that came in eval mode would stay in it.
+        self.scheme.train()
+        self._complete = feed.complete
         first = self.step // self.steps_per_epoch
         for epoch in range(first, self.settings.epochs):
             for parts in feed.steps(view=epoch, start=self.step - epoch * self.steps_per_epoch):
@@ -120,7 +130,8 @@ class Trainer:
         progress = self.step / self.steps_per_epoch
         self._seed_step()
         self.scheme.before_step(progress)
-        active = [n for n in self.scheme.active(self.step) if n in self.optimizers]
+        chosen = self.scheme.active(self.step)
+        active = list(self.optimizers) if chosen is None else [n for n in chosen if n in self.optimizers]
         for name in active:
             self._schedules[name].step_update(self.step)
         lr = float(self.optimizers[active[0]].param_groups[0]["lr"])
@@ -147,22 +158,39 @@ class Trainer:
             return self._part(parts[0], 1)
         total: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
-            if number < len(parts) - 1:
-                with self.runtime.no_sync(self._wrapped):
-                    losses = self._part(part, len(parts))
-            else:
-                losses = self._part(part, len(parts))
+            losses = self._part(part, len(parts), last=number == len(parts) - 1)
             for name, value in losses.items():
                 total[name] = total[name] + value / len(parts) if name in total else value / len(parts)
         return total
 
-    def _part(self, batch: Batch, parts: int) -> dict[str, Tensor]:
+    def _part(self, batch: Batch, parts: int, last: bool = True) -> dict[str, Tensor]:
         batch = self.runtime.put(batch)
         with self.runtime.autocast():
             teaching = self.scheme.teach(batch)
-        losses: dict[str, Tensor] = self._wrapped(batch, teaching)
-        self.runtime.backward(losses["loss"] if parts == 1 else losses["loss"] / parts)
+        wrapped = self._wrapped if self._wrapped is not None else self._wrap(batch, teaching)
+        # The gradients are exchanged once, with the last part.
+        with contextlib.nullcontext() if last else self.runtime.no_sync(wrapped):
+            losses: dict[str, Tensor] = wrapped(batch, teaching)
+            self.runtime.backward(losses["loss"] if parts == 1 else losses["loss"] / parts)
         return {name: value.detach() for name, value in losses.items()}
+
+    def _wrap(self, batch: Batch, teaching: Any) -> nn.Module:
+        """Wrap the scheme for several processes, once a first batch tells whether all its parameters count.
+
+        A network may hold parameters that no pass reaches (a head for other uses, say). The batch leaves no
+        trace: neither gradients, nor statistics, nor random numbers drawn.
+        """
+        buffers = [(buffer, buffer.clone()) for buffer in self.scheme.buffers()]
+        learned = [p for p in self.scheme.parameters() if p.requires_grad]
+        with self.runtime.autocast():
+            loss = self.scheme(batch, teaching)["loss"]
+        found = torch.autograd.grad(loss, learned, allow_unused=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        self._seed_step()
+        missed = torch.tensor(float(any(g is None for g in found)), device=self.runtime.device)
+        self._wrapped = self.runtime.wrap(self.scheme, unreached=bool(self.runtime.mean(missed) > 0))
+        return self._wrapped
 
     def _update(self, name: str) -> None:
         optimizer, scaler = self.optimizers[name], self._scaler
@@ -186,16 +214,16 @@ class Trainer:
         targets = [b.target for b in parts]
         if any(t is None or t.dim() != 1 for t in targets):
             return parts
-        counts = [int((t != UNLABELLED).sum()) for t in targets if t is not None]
-        everything = sum(len(b) for b in parts)
-        share = torch.tensor(float(sum(counts)) / len(parts))
-        if self.runtime.world > 1:
-            # Every process must take part, or none: whether its own labels are complete says nothing about
-            # the others'.
-            share = self.runtime.mean(share.to(self.runtime.device))
-        elif sum(counts) == everything:
-            return parts
-        return [replace(b, labelled=share.clamp(min=1e-12)) for b in parts]
+        if self._complete:
+            share = float(sum(map(len, parts))) / len(parts)
+        else:
+            share = float(sum(int((t != UNLABELLED).sum()) for t in targets if t is not None)) / len(parts)
+            if self.runtime.world > 1:
+                share = float(self.runtime.mean(torch.tensor(share, device=self.runtime.device)))
+        if share not in self._shares:
+            # Above 0, so that a batch without any label gives zero and not 0/0.
+            self._shares[share] = torch.tensor(max(share, 1e-12), device=self.runtime.device)
+        return [replace(b, labelled=self._shares[share]) for b in parts]
 
     def check(self) -> None:
         """Look at the losses of the last step.
@@ -203,13 +231,21 @@ class Trainer:
         Raises:
             WorkError: one of them is not finite.
         """
-        if self._unchecked and not math.isfinite(float(self._unchecked["loss"])):
-            bad = [n for n, v in self._unchecked.items() if n != "loss" and not math.isfinite(float(v))]
-            raise WorkError(
-                f'step {self.step}: the term "{bad[0] if bad else "loss"}" became '
-                f"{float(self._unchecked[bad[0] if bad else 'loss'])}. A lower train.optimizer.lr, "
-                "train.clip: 1.0, or train.precision: fp32 usually helps."
-            )
+        found = self._unchecked
+        if found and self.runtime.world > 1:
+            # All must stop, or those that saw nothing would wait for the others forever.
+            joined = self.runtime.mean(torch.stack(list(found.values())))
+            found = dict(zip(found, joined, strict=True))
+        self._refuse(found)
+
+    def _refuse(self, losses: dict[str, Tensor]) -> None:
+        if not losses or math.isfinite(float(losses["loss"])):
+            return
+        bad = next((n for n, v in losses.items() if n != "loss" and not math.isfinite(float(v))), "loss")
+        raise WorkError(
+            f'step {self.step}: the term "{bad}" became {float(losses[bad])}. A lower train.optimizer.lr, '
+            "train.clip: 1.0, or train.precision: fp32 usually helps."
+        )
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the training depends on, as a tree of plain values and tensors.
@@ -217,7 +253,7 @@ class Trainer:
         Raises:
             WorkError: a parameter is not finite, so that this state is not worth keeping.
         """
-        self.check()
+        self._refuse(self._unchecked)  # not `check`: of several processes, only one need ask for the state
         for name, parameter in self.scheme.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 raise WorkError(f"step {self.step}: the parameter {name} is not finite any more.")

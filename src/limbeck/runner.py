@@ -29,7 +29,7 @@ from limbeck.build import (
     prepare,
     settings,
 )
-from limbeck.data import Data
+from limbeck.data import Data, Plan
 from limbeck.evaluation.statistics import paired_interval
 from limbeck.journal import Journal
 from limbeck.objective import Objective
@@ -39,6 +39,7 @@ from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.runfolder import RunFolder
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
+from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.runtime import Runtime
 
 __all__ = ["Run", "run"]
@@ -84,17 +85,38 @@ class Run:
         with contextlib.ExitStack() as stack:
             if self.runtime.main:
                 stack.enter_context(self.folder.lock())
-                self.folder.open(self.recipe, resume)
+                self.folder.check(self.recipe, resume)
             self.runtime.wait()
+            self.data = load_data(self.recipe)
+            self._rehearse()
+            # Only now: a recipe that cannot work leaves the folder free for the corrected one.
+            if self.runtime.main:
+                self.folder.claim(self.recipe)
             stack.enter_context(self._stopping())
             return self._all()
 
-    def _all(self) -> dict[str, Any]:
-        recipe = self.recipe
-        self.data = load_data(recipe)
+    def _rehearse(self) -> None:
+        """Build everything once, so that what cannot work is told now and not after hours of training."""
+        recipe, data = self.recipe, self.data
         objective = make_objective(recipe.objective, recipe.beside)
         if recipe.control is not False:
-            control_objective(recipe, objective)  # an error now rather than after the teacher
+            control_objective(recipe, objective)
+        teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
+        seed = recipe.seed_list[0]
+        scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
+        own = [recipe.control.train] if isinstance(recipe.control, ControlSpec) else []
+        own += [recipe.teacher.train] if recipe.teacher is not None else []
+        for spec in (recipe.train, *own):
+            if spec is not None:
+                chosen = settings(spec)
+                build_schedule(build_optimizer(list(scheme.parameters()), chosen), chosen, 1)
+                Plan(seed, len(data.train), recipe.data.batch_size).batches(
+                    0, world=self.runtime.world, parts=chosen.accumulate
+                )
+
+    def _all(self) -> dict[str, Any]:
+        recipe = self.recipe
+        objective = make_objective(recipe.objective, recipe.beside)
         teacher, spent, said, logits = self._teach(objective)
         outcomes: dict[str, list[Outcome]] = {"control": [], "student": []}
         for seed in recipe.seed_list:
@@ -127,7 +149,8 @@ class Run:
                     "warning: the teacher has no weights (teacher.weights, teacher.pretrained or "
                     "teacher.train); a random teacher teaches nothing."
                 )
-        teacher.place(self.runtime)
+        # Not compiled yet: the test set comes in other batch sizes, for which it would be compiled in vain.
+        self.runtime.place(teacher.network)
         network = teacher.network if teacher.classes is None else _Picked(teacher)
         with self.display.bar("teacher on the test set", len(self.data.test), "samples") as bar:
             found, logits = ask(
@@ -256,6 +279,7 @@ class Run:
             "limbeck": __version__,
             "seeds": list(recipe.seed_list),
             "metric": metric,
+            "classes": list(self.data.classes),
             "teacher": None,
             "control": None,
             "student": {
@@ -356,6 +380,8 @@ def _figures(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
         "kl": lambda o: o.evaluation["kl"],
         "per_class": lambda o: o.evaluation["per_class"],
     }
+    if outcomes[0].evaluation["validation"] is not None:
+        rows["validation"] = lambda o: o.evaluation["validation"]
     return {name: [read(o) for o in outcomes] for name, read in rows.items()}
 
 

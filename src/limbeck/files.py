@@ -1,0 +1,72 @@
+"""Writing a file so that a reader finds the whole new one or the whole old one, never a torn one."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from limbeck.errors import WorkError
+
+__all__ = ["atomic_folder", "draft", "install"]
+
+
+@contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """Where to write a file; on leaving it is installed as `path`, or removed if something was raised.
+
+    Raises:
+        WorkError: the disk is full or the place cannot be written; the file that was there is untouched.
+    """
+    # One fixed name: a process killed here leaves one such file, and the next one writes over it.
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        install(part, path)
+    except OSError as error:
+        raise _explain(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder on the disk of `path`, gone afterwards; `install` moves what is finished there.
+
+    Raises:
+        WorkError: as `draft`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def install(written: Path, path: Path) -> None:
+    """Put a finished file in its place: on the disk first, then under its name, in one step."""
+    _flush(written)
+    written.replace(path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Force a file, or a folder's list of files, onto the disk."""
+    if path.is_dir() and os.name != "posix":
+        return  # only there can a folder be opened
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explain(error: OSError, path: Path) -> WorkError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = "the disk is full" if full else error.strerror or str(error)
+    return WorkError(f"cannot write {path}: {reason}. What was there is untouched.")

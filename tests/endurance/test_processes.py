@@ -1,0 +1,174 @@
+"""Two processes that work together do what one does with the same total batch."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_run import fingerprint
+
+from limbeck.data.plans import Plan
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="processes are forked"),
+]
+
+MODULE = """
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import TensorDataset
+
+
+def digits():
+    # 101 test samples: the processes get unequal numbers of them.
+    read = load_digits()
+    images = torch.from_numpy(read.images / 16).float()[:, None]
+    targets = torch.from_numpy(read.target)
+    return TensorDataset(images[:256], targets[:256]), TensorDataset(images[300:401], targets[300:401])
+
+
+class Net(nn.Module):
+    # No batch statistics; a second head that no pass reaches, as many networks carry one.
+    def __init__(self, num_classes: int = 10, width: int = 8):
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, 3, stride=2, padding=1)
+        self.linear = nn.Linear(16 * width, num_classes)
+        self.spare = nn.Linear(16 * width, num_classes)
+
+    def forward(self, x):
+        return self.linear(self.stem(x).relu().flatten(1))
+
+
+class Exploding(nn.Module):
+    # The answer to one sample of the training set is infinite, and with it the loss of one process.
+    def __init__(self, bad: int, num_classes: int = 10):
+        super().__init__()
+        self.linear = nn.Linear(64, num_classes)
+        self.register_buffer("bad", digits()[0][bad][0].flatten())
+
+    def forward(self, x):
+        x = x.flatten(1)
+        same = (x - self.bad).abs().amax(1, keepdim=True) < 1e-6
+        return self.linear(x) + torch.where(same, float("inf"), 0.0)
+"""
+
+RECIPE = """
+name: processes
+seeds: 1
+teacher:
+  model: "py:processes_module:Net"
+  width: 12
+  train: {epochs: 2, optimizer: {name: sgd, lr: 0.05, momentum: 0.9}}
+student: {model: "py:processes_module:Net"}
+data: {source: "py:processes_module:digits", batch_size: 64, eval_batch_size: 40}
+objective: {cross_entropy: 0.5, kd: 0.5}
+train:
+  epochs: 2
+  optimizer: {name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 5.0e-4}
+  clip: 1.0
+  device: cpu
+  threads: 1
+export: {formats: []}
+"""
+
+STATISTICS = {"student.model": "py:limbeck.students.small:convnet", "student.width": "4"}
+
+
+def distil(folder: Path, out: str, **overrides: Any) -> dict[str, Any]:
+    """A command for the run `out` in this folder."""
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    (folder / "processes_module.py").write_text(MODULE)
+    changed = [f"{key}={value}" for key, value in overrides.items()]
+    return {"arguments": ["distill", str(recipe), *changed, "--out", str(folder / out), "--resume"]}
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def check_equal(one: Path, other: Path) -> None:
+    """The same weights and the same curve, to 1e-6."""
+    for name in ("state/teacher/teacher", "seeds/0/control/student", "seeds/0/student/student"):
+        expected, found = (load_file(run / f"{name}.safetensors") for run in (one, other))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    before, after = lines(one), lines(other)
+    assert len(before) == len(after) == 6
+    for wanted, got in zip(before, after, strict=True):
+        same = ("role", "seed", "epoch", "step", "lr", "accuracy")
+        assert {k: wanted[k] for k in same} == {k: got[k] for k in same}
+        assert got["losses"] == pytest.approx(wanted["losses"], abs=1e-6)
+        assert got["test_loss"] == pytest.approx(wanted["test_loss"], abs=1e-6)
+
+
+def test_processes_and_parts_give_the_curve_of_one(tmp_path: Path, forks: Any, pair: Any) -> None:
+    few = {"data.labels": 100}
+    groups = {
+        "one": [distil(tmp_path, "one")],
+        "two": pair(distil(tmp_path, "two")),
+        "parts2": [distil(tmp_path, "parts2", **{"train.accumulate": 2})],
+        "parts4": [distil(tmp_path, "parts4", **{"train.accumulate": 4})],
+        "few": [distil(tmp_path, "few", **few)],
+        "few-two": pair(distil(tmp_path, "few-two", **few)),
+        "few-both": pair(distil(tmp_path, "few-both", **few, **{"train.accumulate": 2})),
+    }
+    ends, said = forks(list(groups.values()))
+    assert all(code == 0 for group in ends for code in group), said[-6000:]
+    for name in ("two", "parts2", "parts4"):
+        check_equal(tmp_path / "one", tmp_path / name)
+    for name in ("few-two", "few-both"):
+        check_equal(tmp_path / "few", tmp_path / name)
+    for name in groups:
+        for record in (tmp_path / name).rglob("evaluation.json"):
+            assert json.loads(record.read_text())["evaluation"]["samples"] == 101
+    spare = "spare.weight"
+    assert spare in load_file(tmp_path / "two/student.safetensors")
+    assert json.loads((tmp_path / "two/result.json").read_text())["environment"]["processes"] == 2
+    assert "Warning" not in said, said[-6000:]
+
+
+def test_two_killed_and_resumed_end_to_the_bit_as_never_killed(tmp_path: Path, forks: Any, pair: Any) -> None:
+    options = {**STATISTICS, "train.save_every": "0"}
+    whole = pair(distil(tmp_path, "whole", **options))
+    again = distil(tmp_path, "again", **options)
+    killed = []
+    for moment in ("inside a save, before the renaming", "in the evaluation after an epoch"):
+        group = pair(again)
+        for process in group:  # a machine that goes down takes both
+            process["moment"] = moment
+        killed.append(group)
+    killed[0][1]["moment"] = "after back-propagation, before the update"
+    ends, said = forks([whole, *killed, pair(again)])
+    assert ends[1][1] == -signal.SIGKILL, said[-6000:]
+    assert ends[1][0] in (1, -signal.SIGKILL), "the survivor says that the other is gone"
+    assert ends[2] == [-signal.SIGKILL] * 2, said[-6000:]
+    assert "Traceback" not in said, said[-6000:]
+    assert ends[0] == ends[3] == [0, 0], said[-6000:]
+    assert fingerprint(tmp_path / "whole") == fingerprint(tmp_path / "again")
+
+
+def test_what_stops_one_process_stops_all(tmp_path: Path, forks: Any, pair: Any) -> None:
+    third = list(Plan(0, 256, 64).batches(0, rank=1, world=2))[2][0]
+    exploding = {
+        "student.model": "py:processes_module:Exploding",
+        "student.bad": int(third[0]),
+        "train.save_every": 0,
+    }
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "letter.txt").write_text("not a run")
+    ends, said = forks([pair(distil(tmp_path, "nan", **exploding)), pair(distil(tmp_path, "taken"))])
+    assert ends == [[1, 1], [2, 2]], said[-6000:]
+    assert 'step 3: the term "cross_entropy" became' in said
+    assert "is not empty and holds no run (letter.txt)" in said
+    assert "Traceback" not in said, said[-6000:]
+    assert [p.name for p in sorted((tmp_path / "nan/state/seed-0-control").iterdir())] == [
+        "step-000000001",
+        "step-000000002",
+    ]
