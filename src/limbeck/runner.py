@@ -5,20 +5,17 @@ run can be killed at any moment and goes on where it was.
 """
 
 import contextlib
-import platform
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from limbeck import __version__, models, ship, weights
+from limbeck import weights
 from limbeck.build import (
-    Prepared,
     control_objective,
     frozen,
     load_data,
@@ -29,8 +26,8 @@ from limbeck.build import (
     prepare,
     settings,
 )
+from limbeck.conclusion import Taught, conclude
 from limbeck.data import Data, Plan
-from limbeck.evaluation.statistics import paired_interval
 from limbeck.journal import Journal
 from limbeck.objective import Objective
 from limbeck.phase import Outcome, Phase, ask
@@ -125,7 +122,8 @@ class Run:
             outcomes["student"].append(self._train("student", seed, teacher, logits))
         if not self.runtime.main:
             return {}
-        return self._conclude(teacher, spent, said, outcomes)
+        self.display.say("exporting and measuring")
+        return conclude(recipe, self.data, self.runtime, self.folder, Taught(teacher, spent, said), outcomes)
 
     # The teacher
 
@@ -222,95 +220,6 @@ class Run:
             stop=self._asked_to_stop,
         )
 
-    # The end
-
-    def _conclude(
-        self,
-        teacher: Frozen | None,
-        spent: float,
-        said: dict[str, Any] | None,
-        outcomes: dict[str, list[Outcome]],
-    ) -> dict[str, Any]:
-        recipe, data = self.recipe, self.data
-        first = outcomes["student"][0]
-        student = make_student(recipe, data, recipe.seed_list[0])
-        weights.load(student.model, first.file, where="student")
-        weights.save(student.model, self.folder.path / "student.safetensors", weights.metadata(first.file))
-        network = nn.Sequential(student.adapter, student.model).eval()
-        self.display.say("exporting and measuring")
-        formats = recipe.export.formats
-        exports = ship.export(
-            network,
-            student.spec,
-            formats,
-            self.folder.path,
-            data,
-            recipe.name,
-            batch=recipe.data.eval_batch_size,
-        )
-        networks: dict[str, nn.Module] = {"student": network}
-        if teacher is not None:
-            networks["teacher"] = _plain(teacher)
-        timed = ship.latencies(networks, self.folder.path, formats, next(ship.pixels(data.test, 1)))
-        for form, entry in exports.items():
-            entry["latency_ms"] = timed[form]
-        result = self._result(teacher, spent, said, outcomes, student, exports, timed)
-        self.folder.write_result(result)
-        from limbeck import report
-
-        report.write(self.folder.path)
-        return result
-
-    def _result(
-        self,
-        teacher: Frozen | None,
-        spent: float,
-        said: dict[str, Any] | None,
-        outcomes: dict[str, list[Outcome]],
-        student: Prepared,
-        exports: dict[str, Any],
-        timed: dict[str, float],
-    ) -> dict[str, Any]:
-        recipe = self.recipe
-        control, students = outcomes["control"], outcomes["student"]
-        metric = recipe.metric
-        result: dict[str, Any] = {
-            "name": recipe.name,
-            "limbeck": __version__,
-            "seeds": list(recipe.seed_list),
-            "metric": metric,
-            "classes": list(self.data.classes),
-            "teacher": None,
-            "control": None,
-            "student": {
-                **_figures(students, metric),
-                **_size(student.model),
-                "latency_ms": timed["student"],
-            },
-            "gain": None,
-            "exports": exports,
-            "seconds": {
-                "teacher": round(spent, 1),
-                "control": round(sum(o.seconds for o in control), 1),
-                "student": round(sum(o.seconds for o in students), 1),
-            },
-            "environment": _environment(self.runtime),
-        }
-        if teacher is not None and said is not None:
-            result["teacher"] = {
-                metric: said[metric],
-                **_size(teacher.network.model),
-                "latency_ms": timed["teacher"],
-                "frozen": True,
-                **{k: said[k] for k in ("loss", "ece", "per_class")},
-            }
-        if control:
-            result["control"] = _figures(control, metric)
-            before, after = ([o.evaluation[metric] for o in side] for side in (control, students))
-            if None not in before + after:
-                result["gain"] = paired_interval(before, after).to_json()
-        return result
-
     # Being stopped
 
     def _asked_to_stop(self) -> bool:
@@ -355,52 +264,3 @@ class _Picked(Tapped):
 
 def _runtime(train: TrainSpec) -> Runtime:
     return Runtime(train.device, train.precision, train.compile, train.channels_last, train.threads)
-
-
-def _plain(teacher: Frozen) -> nn.Module:
-    return nn.Sequential(teacher.network.adapter, teacher.network.model).eval()
-
-
-def _size(model: nn.Module) -> dict[str, int]:
-    """Parameters, and the bytes that they take in memory and on disk."""
-    return {
-        "parameters": models.parameters(model),
-        "bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
-    }
-
-
-def _figures(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
-    """Lists by seed."""
-    rows: dict[str, Callable[[Outcome], Any]] = {
-        metric: lambda o: o.evaluation[metric],
-        "best": lambda o: o.best,
-        "agreement": lambda o: o.evaluation["agreement"],
-        "ece": lambda o: o.evaluation["ece"],
-        "loss": lambda o: o.evaluation["loss"],
-        "kl": lambda o: o.evaluation["kl"],
-        "per_class": lambda o: o.evaluation["per_class"],
-    }
-    if outcomes[0].evaluation["validation"] is not None:
-        rows["validation"] = lambda o: o.evaluation["validation"]
-    return {name: [read(o) for o in outcomes] for name, read in rows.items()}
-
-
-def _environment(runtime: Runtime) -> dict[str, Any]:
-    import numpy
-    import timm
-    import torchvision
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-        "numpy": numpy.__version__,
-        "device": str(runtime.device),
-        "threads": torch.get_num_threads(),
-        "processes": runtime.world,
-        "precision": runtime.precision,
-        "compile": runtime.compile,
-        "machine": platform.machine(),
-        "date": time.strftime("%Y-%m-%d"),
-    }

@@ -106,7 +106,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "in the evaluation after an epoch": before("limbeck.phase:ask", 1),
     "while a line of metrics.jsonl is written": half_a_line(1),
     "after the line, before the state": after("limbeck.journal:Journal.write", 1),
-    "while the weights are written": before("limbeck.weights:_flush", 1),
+    "while the weights are written": before("limbeck.weights:_order_notes", 1),
     "after the weights, before evaluation.json": half_written("evaluation.json"),
     "after evaluation.json, before the states go": before(f"{STATE}:States.clear", 1),
     "between two updates of the student": after("limbeck.training.trainer:Trainer._update", 7),

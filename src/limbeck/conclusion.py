@@ -1,0 +1,170 @@
+"""What a finished run says: the student's files, everything measured, `result.json`, and the page."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck import __version__, models, ship, weights
+from limbeck.build import Prepared, make_student
+from limbeck.data import Data
+from limbeck.evaluation.statistics import paired_interval
+from limbeck.phase import Outcome
+from limbeck.recipe import Recipe
+from limbeck.runfolder import RunFolder
+from limbeck.teachers import Frozen
+from limbeck.training.runtime import Runtime
+
+__all__ = ["Taught", "conclude"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """The teacher of a run, the seconds that its training took, and its figures on the test set."""
+
+    teacher: Frozen | None
+    seconds: float
+    figures: dict[str, Any] | None
+
+
+def conclude(
+    recipe: Recipe,
+    data: Data,
+    runtime: Runtime,
+    folder: RunFolder,
+    taught: Taught,
+    outcomes: dict[str, list[Outcome]],
+) -> dict[str, Any]:
+    """Export and measure the first seed's student, write `result.json` and the page.
+
+    Args:
+        outcomes: of `control` (empty where there is none) and `student`, by seed.
+
+    Returns:
+        What `result.json` holds.
+    """
+    first = outcomes["student"][0]
+    student = make_student(recipe, data, recipe.seed_list[0])
+    weights.load(student.model, first.file, where="student")
+    weights.save(student.model, folder.path / "student.safetensors", weights.metadata(first.file))
+    network = nn.Sequential(student.adapter, student.model).eval()
+    formats = recipe.export.formats
+    exports = ship.export(
+        network, student.spec, formats, folder.path, data, recipe.name, batch=recipe.data.eval_batch_size
+    )
+    networks: dict[str, nn.Module] = {"student": network}
+    if taught.teacher is not None:
+        networks["teacher"] = _plain(taught.teacher)
+    timed = ship.latencies(networks, folder.path, formats, next(ship.pixels(data.test, 1)))
+    for form, entry in exports.items():
+        entry["latency_ms"] = timed[form]
+    result = _result(recipe, data, runtime, taught, outcomes, student, exports, timed)
+    folder.write_result(result)
+    from limbeck import report
+
+    report.write(folder.path)
+    return result
+
+
+def _result(
+    recipe: Recipe,
+    data: Data,
+    runtime: Runtime,
+    taught: Taught,
+    outcomes: dict[str, list[Outcome]],
+    student: Prepared,
+    exports: dict[str, Any],
+    timed: dict[str, float],
+) -> dict[str, Any]:
+    control, students = outcomes["control"], outcomes["student"]
+    metric = recipe.metric
+    result: dict[str, Any] = {
+        "name": recipe.name,
+        "limbeck": __version__,
+        "seeds": list(recipe.seed_list),
+        "metric": metric,
+        "classes": list(data.classes),
+        "teacher": None,
+        "control": None,
+        "student": {
+            **_figures(students, metric),
+            **_size(student.model),
+            "latency_ms": timed["student"],
+        },
+        "gain": None,
+        "exports": exports,
+        "seconds": {
+            "teacher": round(taught.seconds, 1),
+            "control": round(sum(o.seconds for o in control), 1),
+            "student": round(sum(o.seconds for o in students), 1),
+        },
+        "environment": _environment(runtime),
+    }
+    said = taught.figures
+    if taught.teacher is not None and said is not None:
+        result["teacher"] = {
+            metric: said[metric],
+            **_size(taught.teacher.network.model),
+            "latency_ms": timed["teacher"],
+            "frozen": True,
+            **{k: said[k] for k in ("loss", "ece", "per_class")},
+        }
+    if control:
+        result["control"] = _figures(control, metric)
+        before, after = ([o.evaluation[metric] for o in side] for side in (control, students))
+        if None not in before + after:
+            result["gain"] = paired_interval(before, after).to_json()
+    return result
+
+
+def _plain(teacher: Frozen) -> nn.Module:
+    return nn.Sequential(teacher.network.adapter, teacher.network.model).eval()
+
+
+def _size(model: nn.Module) -> dict[str, int]:
+    """Parameters, and the bytes that they take in memory and on disk."""
+    return {
+        "parameters": models.parameters(model),
+        "bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+    }
+
+
+def _figures(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
+    """Lists by seed."""
+    rows: dict[str, Callable[[Outcome], Any]] = {
+        metric: lambda o: o.evaluation[metric],
+        "best": lambda o: o.best,
+        "agreement": lambda o: o.evaluation["agreement"],
+        "ece": lambda o: o.evaluation["ece"],
+        "loss": lambda o: o.evaluation["loss"],
+        "kl": lambda o: o.evaluation["kl"],
+        "per_class": lambda o: o.evaluation["per_class"],
+    }
+    if outcomes[0].evaluation["validation"] is not None:
+        rows["validation"] = lambda o: o.evaluation["validation"]
+    return {name: [read(o) for o in outcomes] for name, read in rows.items()}
+
+
+def _environment(runtime: Runtime) -> dict[str, Any]:
+    import numpy
+    import timm
+    import torchvision
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "numpy": numpy.__version__,
+        "device": str(runtime.device),
+        "threads": torch.get_num_threads(),
+        "processes": runtime.world,
+        "precision": runtime.precision,
+        "compile": runtime.compile,
+        "machine": platform.machine(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
