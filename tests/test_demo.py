@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from torch import Tensor
 from limbeck import cli, models, weights
 from limbeck.build import load_data, make_student, prepare
 from limbeck.commands import distill
+from limbeck.phase import Phase
 from limbeck.reading import apply_overrides, read_yaml
 from limbeck.recipe import Recipe
 from limbeck.teachers import Frozen
 
-run = import_module("limbeck.runner")
 BUILT_IN = files("limbeck") / "demo.yaml"
 SHORT = ["train.epochs=3", "teacher.train.epochs=2"]
 SEEDS = [0, 1]
@@ -45,16 +44,16 @@ class Done:
 
 
 def _spy(teachers: list[tuple[Frozen, dict[str, Tensor]]]) -> Any:
-    """`make_scheme` that remembers the teachers as they were before anything was distilled."""
-    real = run.make_scheme
+    """`Phase.run` that remembers each student's teacher as it was before anything was distilled."""
+    real = Phase.run
 
-    def make(student: Any, objective: Any, teacher: Frozen | None, *rest: Any) -> Any:
-        if teacher is not None:
-            before = {n: v.clone() for n, v in teacher.network.model.state_dict().items()}
-            teachers.append((teacher, before))
-        return real(student, objective, teacher, *rest)
+    def watched(phase: Phase, scheme: Any, *rest: Any) -> Any:
+        if phase.role == "student":
+            before = {n: v.clone() for n, v in scheme.teacher.network.model.state_dict().items()}
+            teachers.append((scheme.teacher, before))
+        return real(phase, scheme, *rest)
 
-    return make
+    return watched
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         patch.setattr(distill, "files", lambda package: folder)
-        patch.setattr(run, "make_scheme", _spy(teachers))
+        patch.setattr(Phase, "run", _spy(teachers))
         code = cli.main(["demo", "--seeds", str(len(SEEDS)), "--out", str(out), "--json"])
     yield Done(code, printed.getvalue(), out, teachers)
     torch.set_num_threads(threads)

@@ -58,11 +58,7 @@ def all_below(*places: str) -> list[str]:
     return [m for m in MODULES if within(m, *places)]
 
 
-# The module `run` is called as its function: which one `limbeck.run` is depends on what came first.
-IN_ANY_ORDER = [name for name in limbeck.__all__ if name != "run"]
-
-
-@pytest.mark.parametrize("name", IN_ANY_ORDER)
+@pytest.mark.parametrize("name", limbeck.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     value = getattr(limbeck, name)
     assert value is not None
@@ -85,15 +81,17 @@ def test_what_type_checkers_see_is_what_there_is() -> None:
     assert set(seen) == set(limbeck.__all__) - {"__version__"}
     for name, (module, own) in seen.items():
         assert name == own
-        if name in IN_ANY_ORDER and name != "functional":
+        if name != "functional":
             assert getattr(importlib.import_module(module), name) is getattr(limbeck, name)
 
 
 def test_a_name_stays_what_it_is_when_it_is_used_again() -> None:
-    """Importing `limbeck.run` puts the module in the place of the function, which must come back."""
+    """No module may have a public name: importing it would put it in the place of what it holds."""
     code = "import limbeck; print(all(getattr(limbeck, n) is getattr(limbeck, n) for n in limbeck.__all__))"
     assert run_python(code) == "True"
-    assert run_python("import limbeck; limbeck.run; print(callable(limbeck.run))") == "True"
+    assert run_python("import limbeck, limbeck.runner; limbeck.run; print(callable(limbeck.run))") == "True"
+    modules = {module.removeprefix("limbeck.") for module in MODULES} - {"functional"}
+    assert not modules & set(limbeck.__all__)
 
 
 def test_a_name_that_is_not_there() -> None:
@@ -207,7 +205,8 @@ class TestTheArrows:
     def test_training_knows_a_scheme_and_no_run(self) -> None:
         above = (
             "build",
-            "run",
+            "runner",
+            "conclusion",
             "phase",
             "recipe",
             "evaluation",

@@ -38,6 +38,9 @@ __all__ = [
 
 PROBE_SAMPLES = 8
 
+PUBLISHED = ("timm:", "torchvision:")
+"""Prefixes of networks whose published weights answer ImageNet's 1000 classes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -127,8 +130,8 @@ def make_teacher(recipe: Recipe, data: Data, taps: list[str]) -> Frozen:
         data,
         where="teacher",
         beside=recipe.beside,
-        # A teacher some of whose classes are picked has more of them than the data: ImageNet's, if not said.
-        classes=None if chosen is None else 1000,
+        # Classes are picked from a teacher that has more of them than the data: ImageNet's, if not said.
+        classes=1000 if chosen is not None and recipe.teacher.model.startswith(PUBLISHED) else None,
     )
     return frozen(recipe, data, built, taps)
 
