@@ -2,13 +2,11 @@
 
 import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from limbeck import models, weights
@@ -16,7 +14,6 @@ from limbeck.data import Data
 from limbeck.data.loader import Loader, evaluation_batches
 from limbeck.data.plans import Plan
 from limbeck.data.samples import Samples
-from limbeck.errors import WorkError
 from limbeck.evaluation.metrics import Evaluation, evaluate
 from limbeck.journal import Journal
 from limbeck.knowledge import Batch
@@ -25,6 +22,7 @@ from limbeck.progress import Display
 from limbeck.schemes import Offline
 from limbeck.taps import Tapped
 from limbeck.training.checkpoint import States, write_atomically
+from limbeck.training.memory import Memory
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Training
 from limbeck.training.trainer import Step, Trainer
@@ -152,22 +150,23 @@ class Phase:
         """
         loader = self._loader()
         trainer = Trainer(scheme, self.settings, self.runtime, len(loader), self.seed)
-        progress = _Progress(States(self.states), self)
-        progress.restore(trainer)
+        memory = Memory(States(self.states), self.runtime, self.save_every)
+        if memory.restore(trainer):
+            self.display.say(f"{self.title}: goes on from step {trainer.step}")
         self.runtime.first(lambda: self.journal.rewind(self.role, self.seed, trainer.step))
         title, done = self.title, trainer.step
         with self.runtime.guard(), self.display.bar(title, trainer.total_steps, "steps", done=done) as bar:
             for step in trainer.fit(loader):
-                progress.count(step)
+                memory.count(step)
                 bar.advance(1, _figures(step.losses) if bar.due() else None)
                 if step.last:
-                    self._epoch(step, progress, scheme)
+                    self._epoch(step, memory, scheme)
                 stop = self.stop()
-                if progress.due() or stop:
-                    progress.save(trainer)
+                if memory.due() or stop:
+                    memory.save(trainer)
                 if stop:
                     raise Interrupted
-        return self._finish(scheme, progress, teacher_logits)
+        return self._finish(scheme, memory, teacher_logits)
 
     def _loader(self) -> Loader:
         plan = Plan(self.seed, len(self.data.train), self.batch_size)
@@ -180,16 +179,16 @@ class Phase:
             workers=self.workers,
         )
 
-    def _epoch(self, step: Step, progress: "_Progress", scheme: Offline) -> None:
+    def _epoch(self, step: Step, memory: Memory, scheme: Offline) -> None:
         """Evaluate at the end of an epoch and write its line."""
         found, _ = ask(
             scheme.student, self.data.test, self.runtime, self.eval_batch_size, classes=len(self.data.classes)
         )
         figures = found.to_json()
         held_out = self._validate(scheme)
-        losses = progress.means()
+        losses = memory.means()
         entry = {"epoch": step.epoch, "accuracy": figures["accuracy"], "loss": figures["loss"]}
-        progress.history.append(entry)
+        memory.history.append(entry)
         line = {
             "role": self.role,
             "seed": self.seed,
@@ -200,16 +199,16 @@ class Phase:
             "accuracy": figures["accuracy"],
             "test_loss": figures["loss"],
             **({} if held_out is None else {"validation_accuracy": held_out["accuracy"]}),
-            "seconds": round(progress.seconds, 3),
+            "seconds": round(memory.seconds, 3),
         }
         self.runtime.first(lambda: self.journal.write(line))
         if not self._telling(step.epoch):
             return
         terms = "  ".join(f"{n} {v:.4g}" for n, v in losses.items())
-        left = progress.seconds / step.epoch * (self.settings.epochs - step.epoch)
+        left = memory.seconds / step.epoch * (self.settings.epochs - step.epoch)
         self.display.say(
             f"{self.title}: epoch {step.epoch}/{self.settings.epochs}  {terms}  "
-            f"accuracy {found.accuracy:.4f}  {progress.seconds:.0f} s, about {left:.0f} s left"
+            f"accuracy {found.accuracy:.4f}  {memory.seconds:.0f} s, about {left:.0f} s left"
         )
 
     def _validate(self, scheme: Offline) -> dict[str, Any] | None:
@@ -226,7 +225,7 @@ class Phase:
         every = max(1, self.settings.epochs // 10)
         return epoch % every == 0 or epoch == self.settings.epochs
 
-    def _finish(self, scheme: Offline, progress: "_Progress", teacher_logits: Tensor | None) -> Outcome:
+    def _finish(self, scheme: Offline, memory: Memory, teacher_logits: Tensor | None) -> Outcome:
         found, _ = ask(
             scheme.student,
             self.data.test,
@@ -237,11 +236,9 @@ class Phase:
         )
         held_out = self._validate(scheme)
         figures = {**found.to_json(), "validation": None if held_out is None else held_out["accuracy"]}
-        outcome = Outcome(
-            figures, progress.history, progress.seconds, self.folder / f"{self._name}.safetensors"
-        )
+        outcome = Outcome(figures, memory.history, memory.seconds, self.folder / f"{self._name}.safetensors")
         self.runtime.first(lambda: self._save(scheme, outcome))
-        self.runtime.first(progress.states.clear)
+        self.runtime.first(memory.states.clear)
         return outcome
 
     def _save(self, scheme: Offline, outcome: Outcome) -> None:
@@ -258,95 +255,6 @@ class Phase:
         }
         # Written last: a phase with this file is done.
         write_atomically(self.folder / "evaluation.json", json.dumps(record, indent=1))
-
-
-class _Progress:
-    """What a training remembers besides the trainer's own state: sums of the epoch, history, time."""
-
-    def __init__(self, states: States, phase: Phase) -> None:
-        self.states = states
-        self.history: list[dict[str, Any]] = []
-        self._phase = phase
-        self._sums: dict[str, Tensor] = {}
-        self._steps = 0
-        self._before = 0.0
-        self._started = time.monotonic()
-        self._saved = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Time spent, earlier sessions of the same training included."""
-        return self._before + time.monotonic() - self._started
-
-    def count(self, step: Step) -> None:
-        """Add a step's losses to those of its epoch."""
-        for name, value in step.losses.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-        self._steps += 1
-
-    def means(self) -> dict[str, float]:
-        """The mean losses of the epoch that ends here; starts the next."""
-        runtime = self._phase.runtime
-        found = {n: float(runtime.mean(v)) / self._steps for n, v in self._sums.items()}
-        self._sums, self._steps = {}, 0
-        return found
-
-    def due(self) -> bool:
-        """Whether a state should be saved now; every process must decide alike."""
-        late = time.monotonic() - self._saved >= self._phase.save_every
-        if self._phase.runtime.world == 1:
-            return late
-        return bool(
-            self._phase.runtime.mean(torch.tensor(float(late), device=self._phase.runtime.device)) > 0.5
-        )
-
-    def save(self, trainer: Trainer) -> None:
-        """Write a state.
-
-        Raises:
-            WorkError: a loss or a parameter is not finite, or the disk is full; earlier states are kept.
-        """
-        runtime = self._phase.runtime
-        trainer.check()
-        runtime.same_buffers(trainer.scheme)
-        # Each process goes on from its own sums: [processes].
-        sums = {name: runtime.gather(value.reshape(1)) for name, value in self._sums.items()}
-
-        def write() -> None:
-            self.states.save(
-                trainer.step,
-                {
-                    "trainer": trainer.state(),
-                    "history": self.history,
-                    "sums": sums,
-                    "steps": self._steps,
-                    "seconds": self.seconds,
-                    "threads": torch.get_num_threads(),
-                },
-            )
-
-        runtime.first(write)
-        self._saved = time.monotonic()
-
-    def restore(self, trainer: Trainer) -> None:
-        """Go on from the newest whole state, where there is one."""
-        state = self.states.load()
-        if state is None:
-            return
-        # Sums in another number of threads differ in the last bit.
-        torch.set_num_threads(int(state["threads"]))
-        trainer.load_state(state["trainer"])
-        runtime = self._phase.runtime
-        self.history = list(state["history"])
-        self._sums = {
-            n: (v[runtime.rank] if len(v) == runtime.world else v.mean()).to(runtime.device)
-            for n, v in state["sums"].items()
-        }
-        self._steps = int(state["steps"])
-        self._before = float(state["seconds"])
-        if trainer.step > trainer.total_steps:
-            raise WorkError(f"the saved state is of step {trainer.step}, beyond the end of this training.")
-        self._phase.display.say(f"{self._phase.title}: goes on from step {trainer.step}")
 
 
 def _figures(losses: dict[str, Tensor]) -> dict[str, float]:

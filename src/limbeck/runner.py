@@ -30,7 +30,7 @@ from limbeck.conclusion import Taught, conclude
 from limbeck.data import Data, Plan
 from limbeck.journal import Journal
 from limbeck.objective import Objective
-from limbeck.phase import Outcome, Phase, ask
+from limbeck.phase import Interrupted, Outcome, Phase, ask
 from limbeck.progress import Display, Silent
 from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.runfolder import RunFolder
@@ -80,15 +80,17 @@ class Run:
     def go(self, resume: bool) -> dict[str, Any]:
         """All of it; see `run`."""
         with contextlib.ExitStack() as stack:
-            if self.runtime.main:
+            stack.enter_context(self.runtime.guard())
+
+            def take() -> None:
                 stack.enter_context(self.folder.lock())
                 self.folder.check(self.recipe, resume)
-            self.runtime.wait()
+
+            self.runtime.first(take)
             self.data = load_data(self.recipe)
             self._rehearse()
             # Only now: a recipe that cannot work leaves the folder free for the corrected one.
-            if self.runtime.main:
-                self.folder.claim(self.recipe)
+            self.runtime.first(lambda: self.folder.claim(self.recipe))
             stack.enter_context(self._stopping())
             return self._all()
 
@@ -120,6 +122,8 @@ class Run:
             if recipe.control is not False and recipe.train.epochs > 0:
                 outcomes["control"].append(self._train("control", seed, None, logits))
             outcomes["student"].append(self._train("student", seed, teacher, logits))
+        if self._asked_to_stop():
+            raise Interrupted  # all trainings are saved; what is left is quick
         if not self.runtime.main:
             return {}
         self.display.say("exporting and measuring")
@@ -195,6 +199,8 @@ class Run:
         done = phase.finished()
         if done is not None:
             return done
+        if self._asked_to_stop():
+            raise Interrupted
         student = make_student(self.recipe, self.data, seed)
         objective = make_objective(self.recipe.objective, self.recipe.beside)
         if role == "control":
