@@ -87,6 +87,7 @@ class Run:
                 self.folder.check(self.recipe, resume)
 
             self.runtime.first(take)
+            self.display.say(f"{self.recipe.name}: reads the data and builds everything once")
             self.data = load_data(self.recipe)
             self._rehearse()
             # Only now: a recipe that cannot work leaves the folder free for the corrected one.

@@ -72,7 +72,9 @@ def taught(method: str, teacher: Knowledge | None) -> Knowledge:
     """
     if teacher is None:
         raise ValueError(f"{method} needs a teacher, and there is none")
-    return teacher.detach()
+    # A frozen teacher's answer is a constant already.
+    known = not teacher.logits.requires_grad and not any(f.requires_grad for f in teacher.features)
+    return teacher if known else teacher.detach()
 
 
 def mean_over_labelled(total: Tensor, target: Tensor, labelled: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ saving are ordinary code around it."""
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -223,7 +223,8 @@ class Trainer:
         if share not in self._shares:
             # Above 0, so that a batch without any label gives zero and not 0/0.
             self._shares[share] = torch.tensor(max(share, 1e-12), device=self.runtime.device)
-        return [replace(b, labelled=self._shares[share]) for b in parts]
+        count = self._shares[share]
+        return [Batch(b.input, b.target, b.index, b.view, count) for b in parts]
 
     def check(self) -> None:
         """Look at the losses of the last step.
