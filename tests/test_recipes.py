@@ -1,0 +1,28 @@
+"""The ready recipes load, say in their header what they did, and are ready to run where the data are."""
+
+from pathlib import Path
+
+import pytest
+
+from limbeck.commands.check import examine
+from limbeck.recipe import Recipe
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_loads_and_its_header_tells(path: Path) -> None:
+    recipe = Recipe.load(path)
+    assert recipe.name == path.stem
+    header = "".join(line for line in path.read_text().splitlines(True) if line.startswith("#"))
+    for word in ("Method", "https://", f"limbeck distill recipes/{path.name}", "Result", "Time", "Hardware"):
+        assert word in header, word
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_ready_to_run(path: Path, data_root: Path) -> None:
+    found = examine(Recipe.load(path, ["data.batch_size=8"]))
+    assert found["teacher"]["parameters"] > found["student"]["parameters"]
+    assert all(term["first_value"] > 0 for term in found["terms"].values())
