@@ -1,9 +1,10 @@
 """From a recipe to its objects: the right networks, classes, terms and starts, or a message that helps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -150,6 +151,9 @@ class TestTheTeachersClasses:
             (None, 9, r"teacher\.classes: the teacher answers 9 classes and the data have 3"),
             ([0, 1, 9], 9, r"teacher\.classes: index 9 is out of range; the teacher has 9 classes"),
             ([0, 1], 9, r"teacher\.classes: 2 are named and the data have 3: cat, dog, frog"),
+            # ImageNet has a bird and a machine of this name, a dog and a garment, the two pandas.
+            ([0, 1, "Crane"], 1000, r'teacher\.classes: "Crane" is the name of 2 .*134 \(.*517 \('),
+            ([0, 1, "cardigan"], 1000, r"264 \(Cardigan, Cardigan Welsh corgi\), 474 \(cardigan\)"),
             ("auto", 9, r"teacher\.classes: the names of a teacher's 9 classes are not known"),
             ("auto", 1000, r'teacher\.classes: the teacher has no class "cat" among its 1000 names'),
         ],
@@ -195,7 +199,7 @@ class TestObjectives:
     def test_the_control_may_have_terms_of_its_own(self) -> None:
         asked = recipe(control={"objective": {"ce": {"weight": 2, "label_smoothing": 0.1}}})
         control = build.control_objective(asked, build.make_objective(asked.objective, None))
-        assert {name: term.weight for name, term in control.terms.items()} == {"ce": 2.0}
+        assert {name: term.weight for name, term in control.terms.items()} == {"cross_entropy": 2.0}
 
     @pytest.mark.parametrize(
         "changes",
@@ -204,6 +208,25 @@ class TestObjectives:
     def test_a_control_without_labels_is_refused_with_the_recipe(self, changes: dict[str, Any]) -> None:
         with pytest.raises(InputError, match=r"control"):
             recipe(**changes)
+
+
+def test_a_compiled_teacher_is_not_compiled_for_the_probe() -> None:
+    """It is shared by several seeds: compiled anew for the probe's size, later seeds would run other code."""
+    sizes = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        sizes.append([len(i) for i in inputs if isinstance(i, Tensor) and i.dim() == 4])
+        return graph.forward
+
+    data = made()
+    asked = recipe()
+    objective = build.make_objective(asked.objective, None)
+    teacher = build.make_teacher(asked, data, objective.teacher_taps)
+    teacher.network.compile(backend=backend)
+    teacher(data.train.take(np.arange(12), None, 0))
+    for seed in (0, 1):
+        build.make_scheme(build.make_student(asked, data, seed), objective, teacher, data, seed)
+    assert sizes == [[12]]
 
 
 class TestSetup:

@@ -325,6 +325,15 @@ def test_the_input_of_the_runs_recipe_holds(tmp_path: Path) -> None:
     assert make("run:one", beside=tmp_path).input == InputSpec((0.5,), (0.226,), 16, 1)
 
 
+def test_a_network_of_other_channels_than_the_runs_data_is_built_again(tmp_path: Path) -> None:
+    folder = _run_folder(tmp_path / "one", "{model: 'cifar:resnet20', width: 4, input: {channels: 3}}")
+    net = make("cifar:resnet20", {"width": 4}, classes=6, channels=3).model
+    weights.save(net, folder / "student.safetensors", notes(classes=6, channels=1, size=(8, 8)))
+    built = make("run:one", beside=tmp_path)
+    assert built.input.channels == 3
+    assert built.model.eval()(torch.rand(1, 3, 8, 8)).shape == (1, 6)
+
+
 def test_an_unfinished_run_and_options_for_a_run_are_refused(tmp_path: Path) -> None:
     folder = _run_folder(tmp_path / "one")
     with pytest.raises(InputError, match=r'a finished run has none.*unknown option "width"'):

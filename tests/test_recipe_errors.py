@@ -160,6 +160,11 @@ CASES = [
     ),
     ("objective={ce: 0, kd: 0}", ["objective: at least one term must have a weight above 0"]),
     ("control.objective={ce: 0}", ["control.objective: at least one term"]),
+    (
+        "teacher.train={epochs: 1, precision: bf16}",
+        ['teacher.train.precision: is one for all trainings of a run (train.precision: "fp32"), given'],
+    ),
+    ("control.train={threads: 3}", ["control.train.threads: is one for all trainings", "null", "given 3"]),
     # not yet
     ("stages=[]", ["stages: not yet supported"]),
     ("chain=[]", ["chain: not yet supported"]),

@@ -68,7 +68,6 @@ class Feeding:
     def __init__(self, loader: Iterable[Any], parts: int = 1, seed: int = 0) -> None:
         self.loader = loader
         self.parts = parts
-        self.complete = False
         self.seed = seed
         self.complete = False
         self._length = _length(loader)

@@ -1,6 +1,8 @@
 """From a recipe to the objects that it names: data, networks, objective, scheme."""
 
+import contextlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from limbeck import data as data_sources
-from limbeck import models, weights
+from limbeck import methods, models, weights
 from limbeck.data import Data
 from limbeck.errors import InputError, UnknownNameError, unknown
 from limbeck.inputs import InputAdapter, InputSpec
@@ -159,7 +161,7 @@ def _classes(chosen: Any, shape: torch.Size, data: Data) -> list[int] | None:
         )
     if chosen == "auto":
         chosen = [n if i == n else i for n, i in zip(data.classes, data.identifiers, strict=True)]
-    names: dict[str, int] | None = None
+    names: dict[str, list[int]] | None = None
     indices = []
     for item in chosen:
         if isinstance(item, str):
@@ -169,7 +171,7 @@ def _classes(chosen: Any, shape: torch.Size, data: Data) -> list[int] | None:
                     f'teacher.classes: the teacher has no class "{item}" among its {width} names; '
                     "give its index."
                 )
-            item = names[item.lower()]
+            item = _only(item, names[item.lower()])
         if not 0 <= item < width:
             raise InputError(
                 f"teacher.classes: index {item} is out of range; the teacher has {width} classes."
@@ -183,8 +185,21 @@ def _classes(chosen: Any, shape: torch.Size, data: Data) -> list[int] | None:
     return indices
 
 
-def _imagenet_names(width: int) -> dict[str, int]:
-    """Names and wnids of ImageNet's classes, in the order that pretrained networks answer them."""
+def _only(name: str, found: list[int]) -> int:
+    """The one class of ImageNet with this name: several have the name of another, and none may be guessed."""
+    if len(found) > 1:
+        from timm.data import ImageNetInfo
+
+        told = ", ".join(f"{index} ({ImageNetInfo().index_to_description(index)})" for index in found)
+        raise InputError(
+            f'teacher.classes: "{name}" is the name of {len(found)} classes of ImageNet: {told}; '
+            "give its index."
+        )
+    return found[0]
+
+
+def _imagenet_names(width: int) -> dict[str, list[int]]:
+    """Names and wnids of ImageNet's classes, with the places at which pretrained networks answer them."""
     if width != 1000:
         raise InputError(
             f"teacher.classes: the names of a teacher's {width} classes are not known (only ImageNet's 1000 "
@@ -193,17 +208,33 @@ def _imagenet_names(width: int) -> dict[str, int]:
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo()
-    names: dict[str, int] = {}
+    names: dict[str, list[int]] = {}
     for index in range(1000):
-        names.setdefault(str(info.index_to_label_name(index)).lower(), index)
-        for word in str(info.index_to_description(index)).split(","):
-            names.setdefault(word.strip().lower(), index)
+        words = str(info.index_to_description(index)).split(",")
+        for name in {w.strip().lower() for w in (str(info.index_to_label_name(index)), *words)}:
+            names.setdefault(name, []).append(index)
     return names
 
 
 def make_objective(terms: Mapping[str, TermSpec], beside: Path | None) -> Objective:
-    """The objective that a recipe's terms describe; `beside` is the recipe's folder."""
-    return Objective({name: _term(name, spec, beside) for name, spec in terms.items() if not spec.silent})
+    """The objective that a recipe's terms describe; `beside` is the recipe's folder.
+
+    A term that is called by an alias gets the method's own name, so that results of different recipes agree.
+    """
+    return Objective(
+        {_own_name(n, terms): _term(n, spec, beside) for n, spec in terms.items() if not spec.silent}
+    )
+
+
+def _own_name(name: str, terms: Mapping[str, TermSpec]) -> str:
+    if terms[name].method is not None or ":" in name:
+        return name
+    own = methods.file_name(methods.get(name))
+    taken = own in terms or any(
+        n != name and t.method is None and ":" not in n and methods.file_name(methods.get(n)) == own
+        for n, t in terms.items()
+    )
+    return name if taken else own
 
 
 def _term(name: str, spec: TermSpec, beside: Path | None) -> Term:
@@ -297,7 +328,7 @@ def _first_answer(who: str, network: Tapped | Frozen, batch: Batch) -> Knowledge
         InputError: the network cannot take such input.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _uncompiled(network):
             answer: Knowledge = network(batch) if isinstance(network, Frozen) else network(batch.input)
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         if isinstance(error, InputError):
@@ -309,6 +340,15 @@ def _first_answer(who: str, network: Tapped | Frozen, batch: Batch) -> Knowledge
             "adapts images."
         ) from error
     return answer
+
+
+def _uncompiled(network: Tapped | Frozen) -> AbstractContextManager[Any]:
+    """A teacher that an earlier seed compiled answers a probe as it is.
+
+    Compiled for the probe's size too, it would run other code for later seeds than a resumed run does.
+    """
+    compiled = isinstance(network, Frozen) and network.network._compiled_call_impl is not None
+    return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
 
 
 def settings(spec: TrainSpec) -> Training:

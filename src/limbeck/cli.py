@@ -177,17 +177,22 @@ def evaluate(
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="A run folder.")],
+    source: Annotated[str, typer.Argument(help="A run folder, or a model as a recipe names it.")],
     format: Annotated[str, typer.Option("--format", help="onnx or int8.")] = "onnx",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write into; by default the run's.")
+        Path | None, typer.Option("--out", help="Folder to write into; by default the run's, or this one.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="For a model by name: the data to check it on.")] = None,
+    weights: Annotated[str | None, typer.Option(help="For a model by name: a weights file.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="An argument of the model: key=value.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a finished run's student as ONNX or int8."""
+    """Write a finished run's student, or a model by name, as ONNX or int8."""
     from limbeck.commands.shipping import export as work
 
-    _answer(as_json, lambda: work(source, format, out, as_json))
+    _answer(as_json, lambda: work(source, format, out, data, weights, option or [], as_json))
 
 
 @app.command()

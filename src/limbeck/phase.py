@@ -58,9 +58,29 @@ class Outcome:
 
 
 def ask(
-    network: Tapped, samples: Samples, runtime: Runtime, size: int, *, classes: int, **options: Any
+    network: Tapped,
+    samples: Samples,
+    runtime: Runtime,
+    size: int,
+    *,
+    classes: int,
+    workers: int = 0,
+    **options: Any,
 ) -> tuple[Evaluation, Tensor]:
-    """Evaluate a network on a split, in eval mode, over all processes; its mode is restored."""
+    """Evaluate a network on a split, in eval mode, over all processes; its mode is restored.
+
+    Args:
+        network: what is evaluated.
+        samples: the split.
+        runtime: where; its precision is that of the training, so autocast is on where that has it.
+        size: samples in one batch.
+        classes: number of classes.
+        workers: processes that read samples.
+        options: further arguments of `limbeck.evaluation.metrics.evaluate`.
+
+    Returns:
+        The figures, and the logits [N, C].
+    """
     training = network.training
     network.eval()
     runtime.same_buffers(network)
@@ -76,7 +96,7 @@ def ask(
     try:
         return evaluate(
             answer,
-            evaluation_batches(samples, size, rank=runtime.rank, world=runtime.world),
+            evaluation_batches(samples, size, rank=runtime.rank, world=runtime.world, workers=workers),
             classes=classes,
             gather=join if runtime.world > 1 else None,
             **options,
@@ -181,9 +201,7 @@ class Phase:
 
     def _epoch(self, step: Step, memory: Memory, scheme: Offline) -> None:
         """Evaluate at the end of an epoch and write its line."""
-        found, _ = ask(
-            scheme.student, self.data.test, self.runtime, self.eval_batch_size, classes=len(self.data.classes)
-        )
+        found = self._ask(scheme, self.data.test)
         figures = found.to_json()
         held_out = self._validate(scheme)
         losses = memory.means()
@@ -215,10 +233,18 @@ class Phase:
         """Figures on the validation part, where the recipe splits one off: what may be chosen by."""
         if self.data.validation is None:
             return None
-        classes = len(self.data.classes)
-        return ask(scheme.student, self.data.validation, self.runtime, self.eval_batch_size, classes=classes)[
-            0
-        ].to_json()
+        return self._ask(scheme, self.data.validation).to_json()
+
+    def _ask(self, scheme: Offline, samples: Samples, **options: Any) -> Evaluation:
+        return ask(
+            scheme.student,
+            samples,
+            self.runtime,
+            self.eval_batch_size,
+            classes=len(self.data.classes),
+            workers=self.workers,
+            **options,
+        )[0]
 
     def _telling(self, epoch: int) -> bool:
         """Whether this epoch gets a line of its own: ten or twenty lines a training, however long it is."""
@@ -226,14 +252,7 @@ class Phase:
         return epoch % every == 0 or epoch == self.settings.epochs
 
     def _finish(self, scheme: Offline, memory: Memory, teacher_logits: Tensor | None) -> Outcome:
-        found, _ = ask(
-            scheme.student,
-            self.data.test,
-            self.runtime,
-            self.eval_batch_size,
-            classes=len(self.data.classes),
-            teacher_logits=teacher_logits,
-        )
+        found = self._ask(scheme, self.data.test, teacher_logits=teacher_logits)
         held_out = self._validate(scheme)
         figures = {**found.to_json(), "validation": None if held_out is None else held_out["accuracy"]}
         outcome = Outcome(figures, memory.history, memory.seconds, self.folder / f"{self._name}.safetensors")

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ FREE = (
     ("train", "workers"),
     ("data", "eval_batch_size"),
 )
-"""What may differ on resuming: it does not change what a finished training found."""
+"""What may differ on resuming: it does not change what a finished training found.
+
+Of the seeds, the first must stay where the teacher is trained: it is the teacher's.
+"""
 
 
 class RunFolder:
@@ -89,11 +92,41 @@ class RunFolder:
                 )
             self._compare(recipe)
 
-    def claim(self, recipe: Recipe) -> None:
-        """Make the folder this recipe's: from now on it holds a run."""
-        origin = {"beside": None if recipe.beside is None else str(recipe.beside)}
+    def claim(self, recipe: Recipe, data: Mapping[str, str], threads: int) -> int:
+        """Make the folder this recipe's: from now on it holds a run.
+
+        Args:
+            recipe: the run's recipe.
+            data: a fingerprint of each split.
+            threads: how many CPU threads this process has.
+
+        Returns:
+            The threads that the run started with: sums in another number of them differ in the last bit.
+
+        Raises:
+            InputError: the run was started on other data.
+        """
+        before = self._notes()
+        known = before.get("data", {})
+        changed = [name for name, value in data.items() if known.get(name, value) != value]
+        if changed:
+            raise InputError(
+                f"{self.path}: the {changed[0]} split is not the one that this run was started with. Bring "
+                "the data back as they were, or choose another --out."
+            )
+        threads = int(before.get("threads", threads))
+        beside = None if recipe.beside is None else str(recipe.beside)
         write_atomically(self.recipe, recipe.to_yaml())
-        write_atomically(self.origin, json.dumps(origin))
+        write_atomically(self.origin, json.dumps({"beside": beside, "data": dict(data), "threads": threads}))
+        return threads
+
+    def _notes(self) -> dict[str, Any]:
+        """What was written when the run was started; empty where that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(self.origin.read_text())
+            if isinstance(found, dict):
+                return found
+        return {}
 
     def load_recipe(self) -> Recipe:
         """The recipe of the run; what it names beside it is looked for where the recipe came from.
@@ -103,21 +136,24 @@ class RunFolder:
         """
         if not self.recipe.is_file():
             raise InputError(f"{self.path} is no run: it holds no recipe.yaml.")
-        beside = None
-        if self.origin.is_file():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                beside = json.loads(self.origin.read_text())["beside"]
+        beside = self._notes().get("beside")
         path = self.recipe if beside is None else Path(beside) / "recipe.yaml"
         return Recipe.from_dict(read_yaml(self.recipe), path)
 
     def _compare(self, recipe: Recipe) -> None:
-        before = Recipe.from_dict(read_yaml(self.recipe), recipe.path).dump()
-        changed = _differences(before, recipe.dump())
+        before = Recipe.from_dict(read_yaml(self.recipe), recipe.path)
+        changed = _differences(before.dump(), recipe.dump())
         if changed:
             place, old, new = changed[0]
             raise InputError(
                 f"{self.path}: the run there was started with {place}: {old}, and the recipe now says {new}. "
                 "Resume with the recipe as it was, or choose another --out."
+            )
+        first, wanted = before.seed_list[0], recipe.seed_list[0]
+        if recipe.teacher is not None and recipe.teacher.train is not None and first != wanted:
+            raise InputError(
+                f"{self.path}: seeds: the teacher there is trained with seed {first}, so that one must "
+                f"stay the first; given {wanted}. More seeds may follow it, or choose another --out."
             )
 
     def write_result(self, result: dict[str, Any]) -> None:

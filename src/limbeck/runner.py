@@ -91,15 +91,23 @@ class Run:
             self.data = load_data(self.recipe)
             self._rehearse()
             # Only now: a recipe that cannot work leaves the folder free for the corrected one.
-            self.runtime.first(lambda: self.folder.claim(self.recipe))
+            self.runtime.first(self._claim)
             stack.enter_context(self._stopping())
             return self._all()
+
+    def _claim(self) -> None:
+        data = self.data
+        splits = {"training": data.train, "test": data.test, "validation": data.validation}
+        known = {name: split.hash() for name, split in splits.items() if split is not None}
+        threads = self.folder.claim(self.recipe, known, torch.get_num_threads())
+        if self.recipe.train.threads is None:
+            torch.set_num_threads(threads)
 
     def _rehearse(self) -> None:
         """Build everything once, so that what cannot work is told now and not after hours of training."""
         recipe, data = self.recipe, self.data
         objective = make_objective(recipe.objective, recipe.beside)
-        if recipe.control is not False:
+        if recipe.has_control:
             control_objective(recipe, objective)
         teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
         seed = recipe.seed_list[0]
@@ -120,7 +128,7 @@ class Run:
         teacher, spent, said, logits = self._teach(objective)
         outcomes: dict[str, list[Outcome]] = {"control": [], "student": []}
         for seed in recipe.seed_list:
-            if recipe.control is not False and recipe.train.epochs > 0:
+            if recipe.has_control:
                 outcomes["control"].append(self._train("control", seed, None, logits))
             outcomes["student"].append(self._train("student", seed, teacher, logits))
         if self._asked_to_stop():
@@ -162,6 +170,7 @@ class Run:
                 self.runtime,
                 self.recipe.data.eval_batch_size,
                 classes=len(self.data.classes),
+                workers=self.recipe.train.workers,
                 progress=bar.advance,
             )
         self.display.say(f"teacher: accuracy {found.accuracy:.4f} on {found.samples} test samples")

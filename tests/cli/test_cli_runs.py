@@ -208,3 +208,17 @@ def test_ctrl_c_saves_and_resuming_finishes(call, plain: Path, tmp_path: Path) -
     assert "goes on from step" in said.err
     epochs = [json.loads(line)["epoch"] for line in journal.read_text().splitlines()]
     assert epochs == list(range(1, 121))
+
+
+def test_a_model_by_name_is_exported_and_agrees(call, tmp_path: Path) -> None:
+    said = call(
+        *("export", "py:limbeck.students.small:mlp", "--option", "width=8", "--data", "digits"),
+        *("--out", str(tmp_path), "--json"),
+    )
+    assert said.code == 0, said.err
+    assert said.json["agreement"] == 1.0
+    assert (tmp_path / "student.onnx").is_file()
+
+
+def test_a_model_by_name_needs_data(call) -> None:
+    call("export", "cifar:resnet20").refused("--data", "checked and calibrated on")

@@ -118,6 +118,17 @@ def test_broken_image_is_named_when_it_is_read(tmp_path: Path) -> None:
             assert "\n" not in str(caught.value)
 
 
+def test_train_without_val_or_test_holds_a_fifth_out(tmp_path: Path) -> None:
+    write_classes(tmp_path / "inner" / "train", {"a": 10, "b": 5})
+    write_classes(tmp_path / "bare", {"a": 10, "b": 5})
+    inner, bare = folder(tmp_path / "inner"), folder(tmp_path / "bare")
+    assert (len(inner.train), len(inner.test), inner.classes) == (12, 3, ("a", "b"))
+    assert inner.test.targets.tolist() == bare.test.targets.tolist()
+    assert torch.equal(
+        inner.test.take(np.arange(3), None, 0).input, bare.test.take(np.arange(3), None, 0).input
+    )
+
+
 def test_bad_folders_are_named(tmp_path: Path) -> None:
     def said(pattern: str, path: Path) -> None:
         with pytest.raises(InputError, match=pattern):
@@ -125,7 +136,8 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
 
     write_classes(tmp_path / "flowers" / "train", {"a": 2})
     said(r'there is no folder .*flower\b.*Did you mean "flowers"\?', tmp_path / "flower")
-    said(r"flowers has a folder train, but neither val nor test", tmp_path / "flowers")
+    write_classes(tmp_path / "single" / "train", {"a": 1})
+    said(r"single/train has too few images \(1\)", tmp_path / "single")
     write_classes(tmp_path / "flowers" / "val", {"A": 1})
     said(r'unknown class folder "A"\. .*Allowed: a', tmp_path / "flowers")
     (tmp_path / "empty").mkdir()

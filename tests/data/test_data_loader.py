@@ -1,6 +1,9 @@
 """Samples and loaders: the same batches whatever the workers, processes and interruptions."""
 
+import multiprocessing
+import os
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -106,6 +109,22 @@ def test_a_resumed_pass_is_the_rest_of_the_whole_one(workers: int) -> None:
     samples, plan = restless(), Plan(5, 30, 4)
     rest = [batch for step in Loader(samples, plan, workers=workers).steps(2, start=3) for batch in step]
     assert all(equal(a, b) for a, b in zip(rest, passes(Loader(samples, plan), 2)[3:], strict=True))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of a group of processes")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_being_stopped_to_their_parent(number: signal.Signals) -> None:
+    """Ctrl-C and a polite kill reach the whole group; the step that runs must still get its batch."""
+    samples, plan = restless(), Plan(5, 30, 2)
+    before = multiprocessing.active_children()
+    steps = Loader(samples, plan, workers=1).steps(0)
+    found = [next(steps)]
+    for worker in multiprocessing.active_children():
+        if worker not in before and worker.pid is not None:
+            os.kill(worker.pid, number)
+    found += steps
+    expected = passes(Loader(samples, plan), 0)
+    assert all(equal(a, b) for (a,), b in zip(found, expected, strict=True))
 
 
 def test_processes_together_see_what_one_sees() -> None:

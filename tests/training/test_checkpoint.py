@@ -13,6 +13,7 @@ import torch
 
 from limbeck.errors import InputError, WorkError
 from limbeck.journal import Journal
+from limbeck.recipe import Recipe
 from limbeck.runfolder import RunFolder
 from limbeck.training.checkpoint import States, write_atomically
 
@@ -214,3 +215,30 @@ def test_a_folder_in_use_is_refused_and_then_free(tmp_path: Path) -> None:
         pass
     with RunFolder(tmp_path).lock():
         pass
+
+
+def test_a_trained_teacher_belongs_to_the_first_seed(tmp_path: Path) -> None:
+    """Another first seed would go on with a teacher that was trained on another order of samples."""
+
+    def recipe(seeds: int | list[int], train: bool = True) -> Recipe:
+        network = {"model": "py:limbeck.students.small:mlp"}
+        return Recipe.from_dict(
+            {
+                "name": "seeds",
+                "seeds": seeds,
+                "teacher": {**network, **({"train": {"epochs": 2}} if train else {})},
+                "student": network,
+                "data": {"source": "digits"},
+                "objective": {"cross_entropy": 0.1, "kd": 0.9},
+                "train": {"epochs": 1},
+            }
+        )
+
+    folder = RunFolder(tmp_path)
+    folder.claim(recipe(2), {}, 1)
+    folder.check(recipe(5), resume=True)
+    folder.check(recipe([0, 7]), resume=True)
+    with pytest.raises(InputError, match=r"seeds: the teacher there is trained with seed 0.*first.*given 1"):
+        folder.check(recipe([1, 0]), resume=True)
+    folder.claim(recipe(2, train=False), {}, 1)
+    folder.check(recipe([1, 0], train=False), resume=True)

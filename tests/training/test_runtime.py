@@ -60,6 +60,13 @@ def test_images_and_convolutions_get_the_asked_memory_order() -> None:
         assert placed.is_contiguous(memory_format=last) is wanted
 
 
+def test_a_network_of_volumes_keeps_its_order() -> None:
+    """torch has no such order for tensors of five dimensions, and refuses."""
+    network = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Conv2d(3, 8, 3))
+    Runtime("cpu", channels_last=True).place(network)
+    assert all(p.is_contiguous() for p in network.parameters())
+
+
 def test_each_training_starts_with_a_fresh_gradient_scale() -> None:
     runtime = Runtime("cpu", "bf16")
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)

@@ -227,10 +227,17 @@ def test_unknown_names_and_options_are_refused() -> None:
         trainer(schedule={"name": "cosin"})
 
 
+def test_optimizers_that_cannot_work_here_are_refused() -> None:
+    with pytest.raises(InputError, match=r"adahessian .*second derivatives"):
+        trainer(optimizer={"name": "adahessian", "lr": 0.1})
+    with pytest.raises(InputError, match=r"fusedadam cannot be used here"):
+        trainer(optimizer={"name": "fusedadam", "lr": 0.1})
+
+
 # States
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "adafactorbv"])
 def test_a_state_holds_all_that_the_rest_depends_on(name: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"name": name, "lr": 0.01} | ({"momentum": 0.9} if name == "sgd" else {})
 

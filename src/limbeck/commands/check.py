@@ -69,8 +69,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
     plan.batches(0, world=runtime.world, parts=train.accumulate)
     seconds = _try_teacher(recipe, data, runtime, len(plan))
     teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
-    with_control = recipe.control is not False and train.epochs > 0
-    control = _try_control(recipe, objective, data, runtime, len(plan)) if with_control else 0.0
+    control = _try_control(recipe, objective, data, runtime, len(plan)) if recipe.has_control else 0.0
     student = make_student(recipe, data, seed)
     scheme = make_scheme(student, objective, teacher, data, seed)
     losses, per_step = _try(scheme, train, recipe.data.batch_size, data, runtime, len(plan))

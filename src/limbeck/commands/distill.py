@@ -19,7 +19,7 @@ __all__ = ["demo", "distill", "summary"]
 def distill(
     recipe: Path, overrides: list[str], out: Path | None, resume: bool, as_json: bool
 ) -> dict[str, Any] | None:
-    """Run a recipe; see `limbeck.run.run`."""
+    """Run a recipe; see `limbeck.runner.run`."""
     loaded = Recipe.load(recipe, overrides)
     folder = out or Path("runs") / loaded.name
     again = ["limbeck", "distill", str(recipe), *overrides, "--out", str(folder), "--resume"]

@@ -15,13 +15,14 @@ from limbeck.evaluation.metrics import evaluate as score
 from limbeck.export.runtime import OnnxModel
 from limbeck.inputs import InputAdapter
 from limbeck.knowledge import Batch
+from limbeck.models import Built
 from limbeck.phase import ask
 from limbeck.reading import read_yaml
 from limbeck.runfolder import RunFolder
 from limbeck.taps import Tapped
 from limbeck.training.runtime import Runtime
 
-__all__ = ["evaluate", "options"]
+__all__ = ["build_on", "evaluate", "load_for", "options"]
 
 
 def evaluate(
@@ -37,7 +38,7 @@ def evaluate(
     onnx = model.endswith(".onnx")
     if onnx and (weight_file is not None or given):
         raise InputError("--weights, --option: an ONNX file brings its own; leave them out.")
-    loaded = _load(model, data, size)
+    loaded = load_for(model, data, size)
     display = screen()
     with display.bar("evaluating", len(loaded.test), "samples") as bar:
         found = (
@@ -57,7 +58,7 @@ def evaluate(
     return {"model": model, "data": data, "metric": "accuracy", **figures}
 
 
-def _load(model: str, data: str, size: int | None) -> Data:
+def load_for(model: str, data: str, size: int | None) -> Data:
     """The data; what a run or an ONNX file is known to expect of a folder's images is asked of them."""
     source = f"folder:{data}" if ":" not in data and Path(data).is_dir() else data
     run = RunFolder(Path(model.removeprefix("run:")))
@@ -88,8 +89,9 @@ def _onnx(path: str, data: Data, batch: int, bar: Any) -> Any:
     return found
 
 
-def _network(name: str, data: Data, weight_file: str | None, given: list[str], batch: int, bar: Any) -> Any:
-    built = build(
+def build_on(name: str, data: Data, weight_file: str | None, given: list[str]) -> Built:
+    """A model for these data by the words of the command line, its weights loaded."""
+    built: Built = build(
         name,
         classes=len(data.classes),
         channels=data.train.channels,
@@ -100,6 +102,11 @@ def _network(name: str, data: Data, weight_file: str | None, given: list[str], b
         weights.load(
             built.model, weights.find(weight_file, beside=None, where="--weights"), where="--weights"
         )
+    return built
+
+
+def _network(name: str, data: Data, weight_file: str | None, given: list[str], batch: int, bar: Any) -> Any:
+    built = build_on(name, data, weight_file, given)
     runtime = Runtime()
     network = Tapped(built.model, (), InputAdapter(built.input, channels=data.train.channels), who="model")
     runtime.place(network)

@@ -11,40 +11,74 @@ from torch import Tensor, nn
 from limbeck import models, ship, weights
 from limbeck.build import load_data, make_student
 from limbeck.commands.common import build, count, figure, foreign, milliseconds, screen, size, table
+from limbeck.commands.evaluate import build_on, load_for
+from limbeck.data import Data
 from limbeck.errors import InputError, unknown
 from limbeck.evaluation.measure import measure as time_all
 from limbeck.evaluation.measure import model_file_bytes, onnx_runner, torch_runner
-from limbeck.inputs import InputAdapter
+from limbeck.inputs import InputAdapter, InputSpec
+from limbeck.models.base import PREFIXES
 from limbeck.runfolder import RunFolder
 
 __all__ = ["export", "measure", "report"]
 
 
-def export(source: Path, form: str, out: Path | None, as_json: bool) -> dict[str, Any]:
-    """Write a finished run's student in another format."""
+def export(
+    source: str,
+    form: str,
+    out: Path | None,
+    data_source: str | None,
+    weight_file: str | None,
+    given: list[str],
+    as_json: bool,
+) -> dict[str, Any]:
+    """Write a finished run's student, or a model by name, as a file to deploy."""
     if form not in ship.FILES:
         raise unknown("format", form, ship.FILES, where="--format")
-    source = Path(str(source).removeprefix("run:"))
-    recipe = RunFolder(source).load_recipe()
-    if not (source / "student.safetensors").is_file():
-        raise InputError(f"{source} is no finished run: it holds no student.safetensors.")
-    data = load_data(recipe)
-    student = make_student(recipe, data, recipe.seed_list[0])
-    weights.load(student.model, source / "student.safetensors", where=str(source))
-    folder = out or source
+    run = Path(source.removeprefix("run:"))
+    if run.exists() or source.partition(":")[0] not in PREFIXES or source.startswith("run:"):
+        if data_source or weight_file or given:
+            raise InputError("--data, --weights, --option: a run brings its own; leave them out.")
+        data, spec, network, name = _of_run(run)
+        folder = out or run
+    else:
+        data, spec, network, name = _by_name(source, data_source, weight_file, given)
+        folder = out or Path()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be used as an output folder: {error.strerror}.") from error
     screen().say(f"writing {folder / ship.FILES[form]} and evaluating it")
-    network = nn.Sequential(student.adapter, student.model).eval()
-    found = ship.export(network, student.spec, [form], folder, data, recipe.name)[form]
+    found = ship.export(network, spec, [form], folder, data, name)[form]
     if not as_json:
         typer.echo(
             f"{folder / found['file']}: {size(found['bytes'])}, accuracy {figure(found['accuracy'])}, "
             f"names the same class as the network in torch on {found['agreement']:.2%} of the test samples"
         )
     return {"format": form, **found, "path": str(folder / found["file"])}
+
+
+def _of_run(folder: Path) -> tuple[Data, InputSpec, nn.Module, str]:
+    """The data of a finished run, and its student behind its adapter."""
+    recipe = RunFolder(folder).load_recipe()
+    if not (folder / "student.safetensors").is_file():
+        raise InputError(f"{folder} is no finished run: it holds no student.safetensors.")
+    data = load_data(recipe)
+    student = make_student(recipe, data, recipe.seed_list[0])
+    weights.load(student.model, folder / "student.safetensors", where=str(folder))
+    return data, student.spec, nn.Sequential(student.adapter, student.model).eval(), recipe.name
+
+
+def _by_name(
+    model: str, data_source: str | None, weight_file: str | None, given: list[str]
+) -> tuple[Data, InputSpec, nn.Module, str]:
+    """A model as a recipe names it, behind its adapter, and the data that it is checked on."""
+    if data_source is None:
+        raise InputError("--data: a model by name needs the data that its file is checked and calibrated on.")
+    data = load_for(model, data_source, None)
+    built = build_on(model, data, weight_file, given)
+    adapter = InputAdapter(built.input, channels=data.train.channels)
+    return data, built.input, nn.Sequential(adapter, built.model).eval(), model
 
 
 def measure(

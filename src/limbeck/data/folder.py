@@ -1,8 +1,9 @@
 """Images in folders, one folder for each class.
 
-`PATH/train/<class>/*` with `PATH/val` or `PATH/test` beside it, or `PATH/<class>/*` alone: then a fifth of
-each class is held out for testing, always the same images. Where both `val` and `test` stand there, `val`
-is the validation split. Images under `PATH/unlabelled` carry no label and join the training samples.
+`PATH/train/<class>/*` with `PATH/val` or `PATH/test` beside it. Without these two, or with `PATH/<class>/*`
+alone, a fifth of each class is held out for testing, always the same images. Where both `val` and `test`
+stand there, `val` is the validation split. Images under `PATH/unlabelled` carry no label and join the
+training samples.
 """
 
 import re
@@ -30,6 +31,7 @@ __all__ = ["ImageFiles", "load_folder"]
 
 _ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _UNLABELLED = "unlabelled"
+_PARTS = ("val", "test")
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,16 @@ def load_folder(request: Request) -> Data:
     """
     path = _find(request)
     views = ImageViews.make(request.views, {} if request.size is None else {"size": request.size})
-    if (path / "train").is_dir():
+    inner = path / "train"
+    if inner.is_dir() and any((path / part).is_dir() for part in _PARTS):
         data = _with_parts(path, views)
     else:
-        everything = _labelled(path, _class_folders(path), views)
+        whole = inner if inner.is_dir() else path
+        everything = _labelled(whole, _class_folders(whole), views)
         held_out = proportional(everything.targets, round(HELD_OUT * len(everything)), seed=0, stream=0)
         if not 0 < len(held_out) < len(everything):
             raise InputError(
-                f"data.source: {path} has too few images ({len(everything)}) to hold a fifth out"
+                f"data.source: {whole} has too few images ({len(everything)}) to hold a fifth out"
             )
         train = everything.subset(others(len(everything), held_out))
         test = everything.subset(held_out)
@@ -102,9 +106,7 @@ def _find(request: Request) -> Path:
 
 
 def _with_parts(path: Path, views: ImageViews) -> Data:
-    present = [name for name in ("val", "test") if (path / name).is_dir()]
-    if not present:
-        raise InputError(f"data.source: {path} has a folder train, but neither val nor test")
+    present = [name for name in _PARTS if (path / name).is_dir()]
     train = _labelled(path / "train", _class_folders(path / "train"), views)
     parts = {name: _labelled(path / name, train.identifiers, views, train.classes) for name in present}
     test = parts["test"] if "test" in parts else parts["val"]
@@ -114,7 +116,7 @@ def _with_parts(path: Path, views: ImageViews) -> Data:
 
 def _class_folders(path: Path) -> tuple[str, ...]:
     found = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if {"val", "test"} & set(found):
+    if set(_PARTS) & set(found):
         raise InputError(f"data.source: {path} has {', '.join(found)}, but no folder train")
     classes = tuple(name for name in found if name != _UNLABELLED)
     if not classes:

@@ -1,5 +1,7 @@
 """From samples and a plan to batches."""
 
+import os
+import signal
 import warnings
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -126,9 +128,27 @@ def _workers(
         batch_size=None,
         num_workers=workers,
         persistent_workers=keep,
+        worker_init_fn=_leave_stopping_to_parent,
         # A generator of its own: opening a loader must not move the global one, or a resumed run differs.
         generator=torch.Generator(),
     )
+
+
+def _leave_stopping_to_parent(worker: int) -> None:
+    """Let a worker outlive the signals that ask a run to stop, which reach the whole group of processes.
+
+    The step that runs still wants its batch before the state is saved. The parent ends its workers by other
+    means, and of its last resort, SIGTERM, sends several.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) > 1:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, handle)
 
 
 def _opened(loader: DataLoader[Any]) -> Iterator[Batch]:

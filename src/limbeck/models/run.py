@@ -45,17 +45,18 @@ def _build(request: Request, folder: Path) -> Built:
     network = recipe.student
     file = folder / "student.safetensors"
     classes, channels, size = _shape(weights.metadata(file), request)
+    own = network.input
     built = request.build(
         network.model,
         classes=classes,
-        channels=channels,
+        # What the network takes; `channels` are those of the images, which its adapter may have changed.
+        channels=channels if own is None or own.channels is None else own.channels,
         size=size,
         options=network.options,
         where=request.where,
         beside=folder if _has_module(folder, network.model) else recipe.beside or request.beside,
     )
     weights.load(built.model, file, where=request.where)
-    own = network.input
     over = None if own is None else InputSpec(own.mean, own.std, own.size, own.channels)
     return Built(built.model, built.input.override(over), f"run:{request.name}")
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import InputError, unknown
+from limbeck.reading import shown
 from limbeck.recipe.base import METHOD_NAME
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _LATER_KEYS = ("stages", "chain", "weighting")
 _LATER_TEACHER_KEYS = ("cache", "backend", "weighting")
 # Models that come without weights unless the recipe says where these are.
 _BLANK_MODELS = ("cifar", "timm", "torchvision")
+# One process group, one device: what `train` says of them holds for teacher and control as well.
+_COMMON_KEYS = ("precision", "compile", "channels_last", "threads", "device")
 _RESERVED_TERMS = ("loss",)
 
 
@@ -61,6 +64,7 @@ def check_recipe(recipe: "Recipe", where: str) -> None:
             f"{where}: data.labels: must be at most data.samples ({recipe.data.samples}), "
             f"given {recipe.data.labels}."
         )
+    _check_common(recipe, where)
     _check_objectives(recipe, where)
 
 
@@ -85,6 +89,22 @@ def _check_teacher(teacher: "Network", where: str) -> None:
             f"{where}: teacher: knows nothing yet. Give weights: FILE, pretrained: true, "
             "or train: {…} to train it first."
         )
+
+
+def _check_common(recipe: "Recipe", where: str) -> None:
+    """Refuse a machine of its own for teacher or control, which would be ignored."""
+    owners = {
+        "teacher": None if recipe.teacher is None else recipe.teacher.train,
+        "control": None if isinstance(recipe.control, bool) else recipe.control.train,
+    }
+    for owner, own in owners.items():
+        for key in _COMMON_KEYS if own is not None else ():
+            given, common = getattr(own, key), getattr(recipe.train, key)
+            if given != common:
+                raise InputError(
+                    f"{where}: {owner}.train.{key}: is one for all trainings of a run "
+                    f"(train.{key}: {shown(common)}), given {shown(given)}."
+                )
 
 
 def _check_objectives(recipe: "Recipe", where: str) -> None:

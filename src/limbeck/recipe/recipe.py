@@ -150,6 +150,12 @@ class Recipe(Part):
         """The seeds, one by one."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
+    @property
+    def has_control(self) -> bool:
+        """Whether a control is trained. Plain training would only be repeated, so it has none by default."""
+        wanted = isinstance(self.control, ControlSpec) or (self.control and self.teacher is not None)
+        return wanted and self.train.epochs > 0
+
     def dump(self) -> dict[str, Any]:
         """The resolved recipe, every default written out: plain values that `from_dict` takes back."""
         return self.model_dump(mode="json")

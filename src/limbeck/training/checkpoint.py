@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from limbeck.errors import WorkError
@@ -125,6 +126,8 @@ def _split(value: Any, tensors: dict[str, Tensor]) -> Any:
         # A copy: safetensors refuses tensors that share memory, and the training goes on changing them.
         tensors[name] = value.detach().cpu().clone().contiguous()
         return {"tensor": name}
+    if isinstance(value, torch.dtype):  # an option of some optimisers
+        return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, dict):
         return {"dict": [[_key(k), _split(v, tensors)] for k, v in value.items()]}
     if isinstance(value, tuple | list):
@@ -145,6 +148,8 @@ def _join(tree: Any, tensors: dict[str, Tensor]) -> Any:
     ((kind, content),) = tree.items()
     if kind == "tensor":
         return tensors[content]
+    if kind == "dtype":
+        return getattr(torch, content)
     if kind == "dict":
         return {k: _join(v, tensors) for k, v in content}
     items = [_join(v, tensors) for v in content]

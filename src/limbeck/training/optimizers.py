@@ -22,7 +22,7 @@ def build_optimizer(parameters: Sequence[nn.Parameter], settings: Training) -> O
     variant on (here: `nesterov: true`).
 
     Raises:
-        InputError: unknown name, or an option that this optimiser does not take.
+        InputError: unknown name, an option that this optimiser does not take, or one that cannot work here.
     """
     from timm.optim import create_optimizer_v2, list_optimizers
 
@@ -37,7 +37,10 @@ def build_optimizer(parameters: Sequence[nn.Parameter], settings: Training) -> O
             name = "momentum"
             options.pop("nesterov")
     given = settings.optimizer.get("name", "sgd")
-    allowed = _options(name)
+    try:
+        allowed = _options(name)
+    except (ImportError, AssertionError) as error:  # of another library, or for another device
+        raise InputError(f"train.optimizer.name: {given} cannot be used here: {error}") from error
     for option in options:
         # Asked here, because timm drops some options without a word: momentum for an Adam, betas for SGD.
         if option not in allowed:
@@ -46,6 +49,8 @@ def build_optimizer(parameters: Sequence[nn.Parameter], settings: Training) -> O
         built: Optimizer = create_optimizer_v2(list(parameters), opt=name, **options)
     except (TypeError, ValueError, AssertionError) as error:
         raise InputError(f"train.optimizer: {given} does not accept these options: {error}") from error
+    if getattr(built, "is_second_order", False):
+        raise InputError(f"train.optimizer.name: {given} needs second derivatives, which are not computed.")
     return built
 
 

@@ -82,7 +82,8 @@ class Runtime:
     def place(self, module: nn.Module) -> None:
         """Move a module to the device, in this runtime's memory order."""
         module.to(self.device)
-        if self.channels_last:
+        # torch refuses that order for tensors of five dimensions, such as the weights of Conv3d.
+        if self.channels_last and all(t.dim() < 5 for t in (*module.parameters(), *module.buffers())):
             module.to(memory_format=torch.channels_last)
 
     def put(self, batch: Batch) -> Batch:

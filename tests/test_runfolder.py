@@ -1,0 +1,59 @@
+"""A run folder belongs to one recipe, on the same data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import limbeck
+from limbeck.errors import InputError
+from limbeck.recipe import Recipe
+from limbeck.runfolder import RunFolder
+
+RECIPE: dict[str, Any] = {
+    "name": "same-data",
+    "seeds": 1,
+    "teacher": None,
+    "student": {"model": "py:limbeck.students.small:mlp", "width": 4},
+    "data": {"source": "py:shades:samples", "batch_size": 8},
+    "objective": {"cross_entropy": 1.0},
+    "control": False,
+    "train": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.1}},
+    "export": {"formats": []},
+}
+SHADES = """
+import torch
+from torch.utils.data import TensorDataset
+
+def samples():
+    images = torch.full((16, 1, 8, 8), {shade})
+    images[::2] = 0
+    data = TensorDataset(images, torch.arange(16) % 2)
+    return data, data
+"""
+
+
+def test_resuming_on_other_data_is_refused_and_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "shades.py").write_text(SHADES.format(shade=1.0))
+    recipe = Recipe.from_dict(RECIPE, tmp_path / "recipe.yaml")
+    first = limbeck.run(recipe, out=tmp_path / "run")
+    again = limbeck.run(recipe, out=tmp_path / "run", resume=True)
+    assert again["student"]["accuracy"] == first["student"]["accuracy"]
+    origin = tmp_path / "run" / "state" / "origin.json"
+    notes = json.loads(origin.read_text())
+    assert set(notes["data"]) == {"training", "test"}
+    origin.write_text(json.dumps(notes | {"data": notes["data"] | {"test": "another"}}))
+    before = (tmp_path / "run" / "result.json").read_bytes()
+    with pytest.raises(InputError, match="the test split is not the one that this run was started with"):
+        limbeck.run(recipe, out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+
+
+def test_a_run_keeps_the_threads_that_it_started_with(tmp_path: Path) -> None:
+    recipe = Recipe.from_dict(RECIPE | {"data": {"source": "digits"}})
+    folder = RunFolder(tmp_path)
+    assert folder.claim(recipe, {}, 3) == 3
+    assert folder.claim(recipe, {}, 5) == 3
+    folder.origin.write_text("torn")
+    assert folder.claim(recipe, {}, 5) == 5
