@@ -32,7 +32,7 @@ from limbeck.journal import Journal
 from limbeck.objective import Objective
 from limbeck.phase import Interrupted, Outcome, Phase, ask
 from limbeck.progress import Display, Silent
-from limbeck.recipe import ControlSpec, Recipe, TrainSpec
+from limbeck.recipe import ControlSpec, Network, Recipe, TrainSpec
 from limbeck.runfolder import RunFolder
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
@@ -107,10 +107,14 @@ class Run:
         """Build everything once, so that what cannot work is told now and not after hours of training."""
         recipe, data = self.recipe, self.data
         objective = make_objective(recipe.objective, recipe.beside)
-        if recipe.has_control:
-            control_objective(recipe, objective)
-        teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
         seed = recipe.seed_list[0]
+        if recipe.has_control:
+            alone = control_objective(recipe, objective)
+            make_scheme(make_student(recipe, data, seed), alone, None, data, seed)
+        if recipe.teacher is not None and recipe.teacher.train is not None:
+            network = prepare(recipe.teacher, data, where="teacher", beside=recipe.beside)
+            make_scheme(network, self._teachers_objective(recipe.teacher), None, data, seed)
+        teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
         scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
         own = [recipe.control.train] if isinstance(recipe.control, ControlSpec) else []
         own += [recipe.teacher.train] if recipe.teacher is not None else []
@@ -186,12 +190,7 @@ class Run:
         built = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
         done = phase.finished()
         if done is None:
-            terms = (
-                make_objective(spec.objective, self.recipe.beside)
-                if spec.objective is not None
-                else Objective({"cross_entropy": 1.0})
-            )
-            scheme = make_scheme(built, terms, None, self.data, seed)
+            scheme = make_scheme(built, self._teachers_objective(spec), None, self.data, seed)
             done = phase.run(scheme)
             scheme.student.close()
         # Read back, so that the teacher is the same whether it was trained just now or before a resume.
@@ -199,6 +198,12 @@ class Run:
         fresh = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
         weights.load(fresh.model, done.file, where="teacher")
         return frozen(self.recipe, self.data, fresh, objective.teacher_taps), done.seconds
+
+    def _teachers_objective(self, spec: Network) -> Objective:
+        """What a teacher that is trained first learns from."""
+        if spec.objective is None:
+            return Objective({"cross_entropy": 1.0})
+        return make_objective(spec.objective, self.recipe.beside)
 
     # Control and student
 
