@@ -189,7 +189,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a finished run's student, or a model by name, as ONNX or int8."""
+    """Write a finished run's student, or a model, as ONNX or int8."""
     from limbeck.commands.shipping import export as work
 
     _answer(as_json, lambda: work(source, format, out, data, weights, option or [], as_json))
