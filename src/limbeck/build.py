@@ -13,6 +13,7 @@ from torch import nn
 
 from limbeck import data as data_sources
 from limbeck import methods, models, weights
+from limbeck.classes import teacher_classes
 from limbeck.data import Data
 from limbeck.errors import InputError, UnknownNameError, unknown
 from limbeck.inputs import InputAdapter, InputSpec
@@ -144,76 +145,7 @@ def frozen(recipe: Recipe, data: Data, built: Prepared, taps: list[str]) -> Froz
     network = Tapped(built.model, taps, built.adapter, who="teacher")
     network.eval()
     logits = _first_answer("teacher", network, probe_batch(data)).logits
-    return Frozen(network, _classes(recipe.teacher.classes, logits.shape, data))
-
-
-def _classes(chosen: Any, shape: torch.Size, data: Data) -> list[int] | None:
-    """Which of the teacher's logits stand for the data's classes."""
-    if len(shape) != 2:
-        raise InputError(f"teacher: must answer logits [samples, classes]; it answers {list(shape)}.")
-    width, wanted = int(shape[1]), len(data.classes)
-    if chosen is None or (chosen == "auto" and width == wanted):
-        if width == wanted:
-            return None
-        raise InputError(
-            f"teacher.classes: the teacher answers {width} classes and the data have {wanted}. Say which of "
-            "the teacher's stand for the data's: teacher.classes: auto (by name), or a list of indices."
-        )
-    if chosen == "auto":
-        chosen = [n if i == n else i for n, i in zip(data.classes, data.identifiers, strict=True)]
-    names: dict[str, list[int]] | None = None
-    indices = []
-    for item in chosen:
-        if isinstance(item, str):
-            names = _imagenet_names(width) if names is None else names
-            if item.lower() not in names:
-                raise InputError(
-                    f'teacher.classes: the teacher has no class "{item}" among its {width} names; '
-                    "give its index."
-                )
-            item = _only(item, names[item.lower()])
-        if not 0 <= item < width:
-            raise InputError(
-                f"teacher.classes: index {item} is out of range; the teacher has {width} classes."
-            )
-        indices.append(int(item))
-    if len(indices) != wanted:
-        raise InputError(
-            f"teacher.classes: {len(indices)} are named and the data have {wanted}: "
-            f"{', '.join(data.classes[:20])}."
-        )
-    return indices
-
-
-def _only(name: str, found: list[int]) -> int:
-    """The one class of ImageNet with this name: several have the name of another, and none may be guessed."""
-    if len(found) > 1:
-        from timm.data import ImageNetInfo
-
-        told = ", ".join(f"{index} ({ImageNetInfo().index_to_description(index)})" for index in found)
-        raise InputError(
-            f'teacher.classes: "{name}" is the name of {len(found)} classes of ImageNet: {told}; '
-            "give its index."
-        )
-    return found[0]
-
-
-def _imagenet_names(width: int) -> dict[str, list[int]]:
-    """Names and wnids of ImageNet's classes, with the places at which pretrained networks answer them."""
-    if width != 1000:
-        raise InputError(
-            f"teacher.classes: the names of a teacher's {width} classes are not known (only ImageNet's 1000 "
-            "are); give indices."
-        )
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo()
-    names: dict[str, list[int]] = {}
-    for index in range(1000):
-        words = str(info.index_to_description(index)).split(",")
-        for name in {w.strip().lower() for w in (str(info.index_to_label_name(index)), *words)}:
-            names.setdefault(name, []).append(index)
-    return names
+    return Frozen(network, teacher_classes(recipe.teacher.classes, logits.shape, data))
 
 
 def make_objective(terms: Mapping[str, TermSpec], beside: Path | None) -> Objective:
