@@ -29,7 +29,7 @@ def find_callable(
     if not callable(found):
         kind = type(found).__name__
         raise InputError(f"{where}: {prefix}{reference} is {kind}, not a function or a class.")
-    return found  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]  # callable: checked above
 
 
 def find_object(

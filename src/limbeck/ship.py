@@ -90,7 +90,7 @@ def _answer(network: nn.Module, images: Any) -> Tensor:
 def _entry(path: Path, data: Data, reference: Tensor, batch: int) -> dict[str, Any]:
     model = OnnxModel(path)
     found, _ = evaluate(
-        lambda b: model(b.input),  # type: ignore[arg-type]
+        lambda b: model(b.input),  # type: ignore[arg-type]  # images are one tensor
         evaluation_batches(data.test, batch),
         classes=len(data.classes),
         teacher_logits=reference,

@@ -81,7 +81,7 @@ def _onnx(path: str, data: Data, batch: int, bar: Any) -> Any:
     model = OnnxModel(Path(path))
 
     def answer(asked: Batch) -> Any:
-        return model(asked.input)  # type: ignore[arg-type]
+        return model(asked.input)  # type: ignore[arg-type]  # images are one tensor
 
     found, _ = score(
         answer, evaluation_batches(data.test, batch), classes=len(data.classes), progress=bar.advance

@@ -139,7 +139,7 @@ class ImageViews(_Options):
 
         part = v2.RandomResizedCrop(self.size, scale=tuple(self.scale), antialias=True)
         mirror = [v2.RandomHorizontalFlip()] if self.flip else []
-        return v2.Compose([part, *mirror, v2.PILToTensor()])  # type: ignore[no-any-return]
+        return v2.Compose([part, *mirror, v2.PILToTensor()])  # type: ignore[no-any-return]  # v2 has no types
 
     @cached_property
     def test(self) -> "Callable[[Image], Tensor]":
@@ -148,4 +148,4 @@ class ImageViews(_Options):
 
         resize = self.resize or round(self.size * 256 / 224)
         steps = [v2.Resize(resize, antialias=True), v2.CenterCrop(self.size), v2.PILToTensor()]
-        return v2.Compose(steps)  # type: ignore[no-any-return]
+        return v2.Compose(steps)  # type: ignore[no-any-return]  # v2 has no types

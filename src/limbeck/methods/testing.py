@@ -41,7 +41,7 @@ def finite(subject: Subject) -> str | None:
                 method = subject.ready(made, torch.float32)
                 with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                     loss = loss_of(method, case)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
                 where = f"with {name} answers in {dtype}{' under autocast' if autocast else ''}"
                 assert loss.isfinite(), f"the loss is {loss.item()} {where}"
                 learned = [p.grad for p in method.parameters() if p.grad is not None]
@@ -55,7 +55,7 @@ def teaches_the_student_only(subject: Subject) -> str | None:
     case = make_case(subject)
     method = subject.ready(case)
     before = [t.detach().clone() for t in tensors(case.student) + tensors(case.teacher)]
-    loss_of(method, case).backward()  # type: ignore[no-untyped-call]
+    loss_of(method, case).backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
     assert any(bool((g != 0).any()) for g in _gradients(case)), "the student gets no gradient"
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
@@ -105,7 +105,7 @@ def skips_unlabelled(subject: Subject) -> str | None:
     _equal(loss_of(method, half), loss_of(method, labelled), "unlabelled samples count")
     none = replace(case, batch=replace(case.batch, target=torch.full_like(target, UNLABELLED)))
     loss = loss_of(method, none)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
     assert loss == 0, f"a batch without labels gives {loss.item()}, not 0"
     assert all(bool((g == 0).all()) for g in _gradients(none)), "a batch without labels gives a gradient"
     return None
@@ -141,8 +141,8 @@ def same_in_any_order(subject: Subject) -> str | None:
         loss_of(subject.ready(case), other.rows(order)),
     )
     _equal(straight, shuffled, "the order of the samples changes the loss")
-    straight.backward()  # type: ignore[no-untyped-call]
-    shuffled.backward()  # type: ignore[no-untyped-call]
+    straight.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
+    shuffled.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
     for a, b in zip(_gradients(case), _gradients(other), strict=True):
         _equal(a, b, "the order of the samples changes the gradient")
     return None
@@ -190,7 +190,7 @@ def continues_from_its_state(subject: Subject) -> str | None:
     """What the method learned or remembers is in its `state_dict`, so that a run can be resumed."""
     case = make_case(subject)
     first, second = subject.ready(case), subject.ready(case)
-    loss_of(first, case).backward()  # type: ignore[no-untyped-call]
+    loss_of(first, case).backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.sub_(0.1 * (0 if parameter.grad is None else parameter.grad))
@@ -208,7 +208,7 @@ def compiles_in_one_graph(subject: Subject) -> str | None:
         call = torch.compile(subject.ready(case, torch.float32), fullgraph=True, backend="aot_eager")
         losses = loss_of(subject.ready(case, torch.float32), plain), loss_of(call, compiled)
         for loss in losses:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
     except torch._dynamo.exc.TorchDynamoException as error:
         raise AssertionError(f"it does not compile in one graph: {error}") from error
     finally:
@@ -226,6 +226,7 @@ def refuses_bad_options(subject: Subject) -> str | None:
     for name in options_of(subject.cls):
         for bad in (math.nan, math.inf, "no such value", object()):
             given = {**subject.options, name: bad}
+            # mypy cannot infer the type of a lambda with a default.
             message = _refused(lambda given=given: subject.cls(**given), f"{name}={bad!r}")  # type: ignore[misc]
             assert name in message, f"the message for {name}={bad!r} does not name the option: {message}"
     return None

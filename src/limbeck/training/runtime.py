@@ -128,7 +128,7 @@ class Runtime:
     def backward(self, loss: Tensor) -> None:
         """Back-propagate, scaled where the precision needs it."""
         if self._plain:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
         else:
             self.accelerator.backward(loss)
 
