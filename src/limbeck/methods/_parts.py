@@ -8,7 +8,18 @@ from torch import Tensor
 
 from limbeck.knowledge import UNLABELLED, Knowledge
 
-__all__ = ["check_logits", "check_number", "mean_over_labelled", "taught", "widen"]
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_logits",
+    "check_number",
+    "check_switch",
+    "flat",
+    "mean_over_labelled",
+    "paired",
+    "taught",
+    "widen",
+]
 
 
 def check_number(
@@ -46,6 +57,39 @@ def check_number(
     return number
 
 
+def check_count(name: str, value: object, *, least: int = 1) -> int:
+    """An option as a whole number of at least `least`.
+
+    Raises:
+        ValueError: not a whole number (booleans are none), or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+    return value
+
+
+def check_switch(name: str, value: object) -> bool:
+    """An option that is on or off.
+
+    Raises:
+        ValueError: neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """An option that is one of a few words.
+
+    Raises:
+        ValueError: another word.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
 def check_logits(method: str, student: Tensor, teacher: Tensor) -> None:
     """Refuse logits that cannot be compared.
 
@@ -62,6 +106,32 @@ def check_logits(method: str, student: Tensor, teacher: Tensor) -> None:
 def widen(value: Tensor) -> Tensor:
     """Half precision as float32: logarithms and sums of squares lose too much in 8 or 11 bits."""
     return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+
+def paired(method: str, student: Knowledge, teacher: Knowledge | None) -> list[tuple[Tensor, Tensor]]:
+    """The pairs of features that a method compares, the teacher's as constants.
+
+    Raises:
+        ValueError: there is no teacher, no feature, or not one of the teacher's for each of the student's.
+    """
+    theirs = taught(method, teacher).features
+    if not student.features or len(student.features) != len(theirs):
+        raise ValueError(
+            f"{method} compares features in pairs, at least one; "
+            f"got {len(student.features)} of the student and {len(theirs)} of the teacher"
+        )
+    return list(zip(student.features, theirs, strict=True))
+
+
+def flat(method: str, feature: Tensor) -> Tensor:
+    """A feature [B, ...] as one row for each sample, [B, D], in at least single precision.
+
+    Raises:
+        ValueError: the feature has no axis beside that of the samples.
+    """
+    if feature.ndim < 2:
+        raise ValueError(f"{method} needs features [samples, ...], got {list(feature.shape)}")
+    return widen(feature).flatten(1)
 
 
 def taught(method: str, teacher: Knowledge | None) -> Knowledge:

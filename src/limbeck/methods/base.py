@@ -70,7 +70,12 @@ class Method(nn.Module, ABC):
     compares_samples: ClassVar[bool] = False
     """True when samples of a batch are compared with each other."""
     published: ClassVar[Mapping[str, object]] = {}
-    """The weight and options that the paper uses, for the method's card."""
+    """The weight and options that the paper uses, for the method's card and for comparisons."""
+    beside: ClassVar[float] = 1.0
+    """The weight of the cross-entropy beside which `published` was used."""
+    prefers: ClassVar[Literal["embedding", "map", "stages"]] = "map"
+    """The features that the field gives it: `embedding`, what enters the classifier; `map`, the last map; or
+    `stages`, the last map of every resolution."""
 
     def setup(self, probe: Probe) -> None:
         """Build layers whose shape depends on the networks. Called once, before the first step."""

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limbeck.knowledge import Batch, Knowledge
-from limbeck.methods._parts import taught, widen
+from limbeck.methods._layers import linear
+from limbeck.methods._parts import check_choice, check_switch, paired, taught, widen
 from limbeck.methods.base import Method, Probe
 
 __all__ = ["Hint", "hint"]
@@ -87,24 +88,14 @@ class Hint(Method):
 
     def __init__(self, normalize: bool = False, activation: Literal["auto", "relu", "none"] = "auto") -> None:
         super().__init__()
-        if not isinstance(normalize, bool):
-            raise ValueError(f"normalize must be true or false, got {normalize!r}")
-        if activation not in ("auto", "relu", "none"):
-            raise ValueError(f"activation must be one of auto, relu, none, got {activation!r}")
-        self.normalize = normalize
-        self.activation = activation
+        self.normalize = check_switch("normalize", normalize)
+        self.activation = check_choice("activation", activation, ("auto", "relu", "none"))
         self.regressors = nn.ModuleList()
 
     def setup(self, probe: Probe) -> None:
-        teacher = taught("hint", probe.teacher)
-        if not probe.student.features or len(probe.student.features) != len(teacher.features):
-            raise ValueError(
-                "hint compares features in pairs, at least one; "
-                f"got {len(probe.student.features)} of the student and {len(teacher.features)} of the teacher"
-            )
         self.regressors = nn.ModuleList(
             self._regressor(ours, theirs, probe.generator)
-            for ours, theirs in zip(probe.student.features, teacher.features, strict=True)
+            for ours, theirs in paired("hint", probe.student, probe.teacher)
         )
 
     def _regressor(self, ours: Tensor, theirs: Tensor, generator: torch.Generator) -> nn.Sequential:
@@ -120,7 +111,7 @@ class Hint(Method):
             raise ValueError("hint: normalize: true is for maps and vectors, not for tokens [B, L, D]")
         axis = 1 if maps else -1
         width = theirs.shape[axis]
-        parts: list[nn.Module] = [_linear(ours.shape[axis], width, maps, generator)]
+        parts: list[nn.Module] = [linear(ours.shape[axis], width, generator, maps=maps)]
         if self.normalize:
             parts.append(nn.BatchNorm2d(width) if maps else nn.BatchNorm1d(width))
         if self.activation == "relu" or (self.activation == "auto" and bool((theirs >= 0).all())):
@@ -141,16 +132,3 @@ class Hint(Method):
             )
         ]
         return torch.stack(losses).sum()
-
-
-def _linear(inputs: int, outputs: int, maps: bool, generator: torch.Generator) -> nn.Module:
-    """A 1×1 convolution or a linear layer, drawn from the given generator alone (He's normal, zero bias)."""
-    # Built without memory first: the usual constructor would draw from torch's global generator.
-    empty = (
-        nn.Conv2d(inputs, outputs, 1, device="meta") if maps else nn.Linear(inputs, outputs, device="meta")
-    )
-    layer = empty.to_empty(device=generator.device)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
