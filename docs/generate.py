@@ -28,6 +28,11 @@ PAIRS = {
     "one": "one pair, `{student layer: teacher layer}`",
     "many": "one pair or several, `{student layer: teacher layer, …}`",
 }
+AUTO = {
+    "embedding": "what enters the classifiers",
+    "map": "the last maps",
+    "stages": "the last map of every resolution",
+}
 PARTS = {
     "Recipe": "Top level",
     "Network": "teacher, student",
@@ -35,11 +40,13 @@ PARTS = {
     "DataSpec": "data",
     "TermSpec": "objective.TERM",
     "RampSpec": "objective.TERM.weight, as a ramp",
+    "StepsSpec": "objective.TERM.weight, in steps",
     "SchemeSpec": "scheme",
     "TrainSpec": "train",
     "OptimizerSpec": "train.optimizer",
     "ScheduleSpec": "train.schedule",
     "ControlSpec": "control, as a mapping",
+    "VariantSpec": "variants.NAME",
     "ExportSpec": "export",
 }
 """The parts of a recipe as the schema calls them, and the headings that they get on the page."""
@@ -126,7 +133,8 @@ def section(card: dict[str, Any]) -> str:
     ]
     facts = [
         f"- Kind: {KINDS[card['kind']]}.",
-        f"- Layers: {PAIRS[card['pairs']]}.",
+        f"- Layers: {PAIRS[card['pairs']]}"
+        + ("." if card["pairs"] == "none" else f"; `auto` takes {AUTO[card['prefers']]}."),
         f"- Paper: {linked(card['paper'])}.",
     ]
     if card["hard_targets"]:
@@ -144,14 +152,16 @@ def section(card: dict[str, Any]) -> str:
 
 
 def in_recipe(card: dict[str, Any]) -> str:
-    """The line of an objective that uses the method, with the published values."""
+    """The lines of an objective that uses the method, with the published values."""
     published = card["published"]
     values = {"weight": published.get("weight", 1.0)}
     values |= {key: value for key, value in published.items() if key in card["options"]}
     fields = [f"{key}: {plain(value)}" for key, value in values.items()]
     if card["pairs"] != "none":
-        fields.append("layers: {layer2: layer2}")
-    return f"  {card['name']}: {{{', '.join(fields)}}}\n"
+        fields.append("layers: auto")
+    alone = card["name"] == "cross_entropy" or not card["beside"]
+    beside = "" if alone else f"  cross_entropy: {{weight: {card['beside']}}}\n"
+    return f"{beside}  {card['name']}: {{{', '.join(fields)}}}\n"
 
 
 def plain(value: object) -> str:

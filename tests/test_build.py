@@ -186,9 +186,9 @@ class TestObjectives:
         assert objective.terms["soft"].weight == Ramp(0, 2, 4)
         assert objective.method("soft").temperature == 3
 
-    def test_layers_that_are_found_by_themselves_are_not_yet_there(self) -> None:
+    def test_auto_layers_must_be_written_out_before(self) -> None:
         asked = recipe(objective={"ce": 1, "hint": {"layers": "auto"}})
-        with pytest.raises(InputError, match=r"objective\.hint\.layers: auto is not yet supported"):
+        with pytest.raises(InputError, match=r"objective\.hint\.layers: auto has to be written out first"):
             build.make_objective(asked.objective, None)
 
     def test_the_control_keeps_the_label_terms_at_total_weight_one(self) -> None:

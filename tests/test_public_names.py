@@ -170,7 +170,11 @@ class TestTheArrows:
             ),
             (["limbeck.functional"], ["limbeck.methods", "limbeck.errors"]),
             (["limbeck.taps"], ["limbeck.errors", "limbeck.knowledge"]),
-            (["limbeck.objective"], ["limbeck.errors", "limbeck.knowledge", "limbeck.methods"]),
+            (
+                ["limbeck.objective"],
+                ["limbeck.errors", "limbeck.knowledge", "limbeck.methods", "limbeck.weighting"],
+            ),
+            (["limbeck.weighting"], []),
             (
                 ["limbeck.teachers"],
                 ["limbeck.errors", "limbeck.knowledge", "limbeck.taps", "limbeck.teachers"],
@@ -206,6 +210,10 @@ class TestTheArrows:
         above = (
             "build",
             "runner",
+            "comparison",
+            "teaching",
+            "jobs",
+            "pairing",
             "conclusion",
             "phase",
             "recipe",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from limbeck import functional as functional
     from limbeck.api import Distilled as Distilled
     from limbeck.api import distill as distill
+    from limbeck.comparison import compare as compare
     from limbeck.errors import InputError as InputError
     from limbeck.errors import WorkError as WorkError
     from limbeck.inputs import InputAdapter as InputAdapter
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from limbeck.methods.base import Probe as Probe
     from limbeck.objective import Objective as Objective
     from limbeck.objective import Ramp as Ramp
+    from limbeck.objective import Steps as Steps
     from limbeck.objective import Term as Term
     from limbeck.recipe import Recipe as Recipe
     from limbeck.runner import run as run
@@ -45,6 +47,7 @@ _HOME = {
     "Offline": "schemes",
     "Probe": "methods.base",
     "Ramp": "objective",
+    "Steps": "objective",
     "Recipe": "recipe",
     "Runtime": "training",
     "Tapped": "taps",
@@ -52,6 +55,7 @@ _HOME = {
     "Trainer": "training",
     "Training": "training",
     "WorkError": "errors",
+    "compare": "comparison",
     "distill": "api",
     "run": "runner",
 }

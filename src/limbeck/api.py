@@ -17,6 +17,7 @@ from limbeck.evaluation.metrics import Evaluation, score
 from limbeck.inputs import InputAdapter
 from limbeck.knowledge import UNLABELLED, Batch, as_batch
 from limbeck.objective import Objective, Term
+from limbeck.pairing import settle_terms
 from limbeck.progress import Display, Silent, display
 from limbeck.schemes import Offline
 from limbeck.taps import Tapped
@@ -200,9 +201,16 @@ def distill(
     """
     if objective is None:
         objective = {"cross_entropy": 0.1, "kd": Term(weight=0.9, temperature=4.0)}
-    built = Objective(objective)
     _check_apart(teacher, student)
     feed = Feeding(train_loader, accumulate, seed)
+    if any(isinstance(term, Term) and term.auto for term in objective.values()):
+        objective = settle_terms(
+            objective,
+            Tapped(student, (), student_adapter, who="student"),
+            None if teacher is None else Tapped(teacher, (), teacher_adapter, who="teacher"),
+            _cut(feed.first(), 0, PROBE_SAMPLES),
+        )
+    built = Objective(objective)
     settings = Training(
         epochs=epochs,
         optimizer=optimizer or {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},

@@ -19,9 +19,8 @@ from limbeck.errors import InputError, UnknownNameError, unknown
 from limbeck.inputs import InputAdapter, InputSpec
 from limbeck.knowledge import UNLABELLED, Batch, Knowledge
 from limbeck.methods.base import Probe
-from limbeck.objective import Objective, Ramp, Term
+from limbeck.objective import Objective, Term
 from limbeck.recipe import ControlSpec, Network, Recipe, TermSpec, TrainSpec
-from limbeck.recipe.objective import RampSpec
 from limbeck.schemes import Offline
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
@@ -170,15 +169,8 @@ def _own_name(name: str, terms: Mapping[str, TermSpec]) -> str:
 
 
 def _term(name: str, spec: TermSpec, beside: Path | None) -> Term:
-    if spec.layers == "auto":
-        raise InputError(
-            f"objective.{name}.layers: auto is not yet supported; give pairs, "
-            "{student layer: teacher layer}."
-        )
-    weight = spec.weight
-    ramped = Ramp(weight.start, weight.end, weight.epochs) if isinstance(weight, RampSpec) else weight
-    layers = spec.layers if isinstance(spec.layers, dict) else None
-    return Term(spec.method or name, weight=ramped, layers=layers, beside=beside, **spec.options)
+    weight = spec.weight if isinstance(spec.weight, int | float) else spec.weight.built()
+    return Term(spec.method or name, weight=weight, layers=spec.layers, beside=beside, **spec.options)
 
 
 def control_objective(recipe: Recipe, objective: Objective) -> Objective:

@@ -59,6 +59,12 @@ Out = Annotated[
 ]
 
 
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
+Jobs = Annotated[
+    int, typer.Option(help="Trainings side by side, each in a process of its own.", min=1, max=256)
+]
+
+
 def _finite(value: Any) -> Any:
     """The value with null for what JSON has no word for."""
     if isinstance(value, dict):
@@ -105,13 +111,36 @@ def distill(
     recipe: RecipeFile,
     overrides: Overrides = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    resume: Resume = False,
+    jobs: Jobs = 1,
     as_json: Json = False,
 ) -> None:
     """Run a recipe: teacher, control, student, exports, report."""
     from limbeck.commands.distill import distill as work
 
-    _answer(as_json, lambda: work(recipe, overrides or [], out, resume, as_json))
+    _answer(as_json, lambda: work(recipe, overrides or [], out, resume, jobs, as_json))
+
+
+@app.command()
+def compare(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    methods: Annotated[
+        str,
+        typer.Option(help="Methods with commas between: kd,dkd,kd+crd. Beside the recipe's own variants."),
+    ] = "",
+    seeds: Annotated[
+        int | None, typer.Option(help="How many seeds; by default the recipe's.", min=1, max=1000)
+    ] = None,
+    out: Out = None,
+    resume: Resume = False,
+    jobs: Jobs = 1,
+    as_json: Json = False,
+) -> None:
+    """Compare methods under one budget, each against one control."""
+    from limbeck.commands.compare import compare as work
+
+    _answer(as_json, lambda: work(recipe, overrides or [], methods, seeds, out, resume, jobs, as_json))
 
 
 @app.command()
@@ -243,7 +272,6 @@ def schema(as_json: Json = False) -> None:
 
 
 LATER = {
-    "compare": "compare methods under one budget",
     "predict": "answer inputs with an exported student",
     "cache": "store the teacher's answers",
     "search": "search a student within a budget",

@@ -19,7 +19,7 @@ from limbeck.runfolder import RunFolder
 from limbeck.teachers import Frozen
 from limbeck.training.runtime import Runtime
 
-__all__ = ["Taught", "conclude"]
+__all__ = ["Taught", "conclude", "conclude_comparison"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,85 @@ def conclude(
     return result
 
 
+def conclude_comparison(
+    recipe: Recipe,
+    data: Data,
+    runtime: Runtime,
+    folder: RunFolder,
+    taught: Taught,
+    outcomes: dict[str, list[Outcome]],
+) -> dict[str, Any]:
+    """Write `result.json` and the page of several objectives side by side.
+
+    Args:
+        outcomes: of `control` (empty where there is none) and of each of the recipe's variants, by seed.
+
+    Returns:
+        What `result.json` holds.
+    """
+    assert recipe.variants is not None
+    metric = recipe.metric
+    student = make_student(recipe, data, recipe.seed_list[0])
+    control = outcomes.get("control", [])
+    result = _common(recipe, data, runtime)
+    result["teacher"] = _teachers(taught, metric)
+    result["control"] = _compared(control, metric) if control else None
+    result["student"] = _size(student.model)
+    result["variants"] = {
+        name: {
+            "objective": {n: t.model_dump(mode="json") for n, t in variant.objective.items()},
+            **_compared(outcomes[name], metric),
+            "gain": _gain(control, outcomes[name], metric),
+        }
+        for name, variant in recipe.variants.items()
+    }
+    result["seconds"] = {
+        "teacher": round(taught.seconds, 1),
+        **{name: _seconds(found) for name, found in outcomes.items()},
+    }
+    folder.write_result(result)
+    from limbeck import report
+
+    report.write(folder.path)
+    return result
+
+
+def _compared(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
+    return {**_figures(outcomes, metric), "seconds": [round(o.seconds, 1) for o in outcomes]}
+
+
+def _seconds(outcomes: list[Outcome]) -> float:
+    return round(sum(o.seconds for o in outcomes), 1)
+
+
+def _gain(control: list[Outcome], student: list[Outcome], metric: str) -> dict[str, Any] | None:
+    """The paired gain over the control, where both have figures."""
+    before, after = ([o.evaluation[metric] for o in side] for side in (control, student))
+    return None if not control or None in before + after else paired_interval(before, after).to_json()
+
+
+def _common(recipe: Recipe, data: Data, runtime: Runtime) -> dict[str, Any]:
+    return {
+        "name": recipe.name,
+        "limbeck": __version__,
+        "seeds": list(recipe.seed_list),
+        "metric": recipe.metric,
+        "classes": list(data.classes),
+        "environment": _environment(runtime),
+    }
+
+
+def _teachers(taught: Taught, metric: str) -> dict[str, Any] | None:
+    if taught.teacher is None or taught.figures is None:
+        return None
+    return {
+        metric: taught.figures[metric],
+        **_size(taught.teacher.network.model),
+        "frozen": True,
+        **{k: taught.figures[k] for k in ("loss", "ece", "per_class")},
+    }
+
+
 def _result(
     recipe: Recipe,
     data: Data,
@@ -80,45 +159,26 @@ def _result(
     exports: dict[str, Any],
     timed: dict[str, float],
 ) -> dict[str, Any]:
-    control, students = outcomes["control"], outcomes["student"]
+    control, students = outcomes.get("control", []), outcomes["student"]
     metric = recipe.metric
-    result: dict[str, Any] = {
-        "name": recipe.name,
-        "limbeck": __version__,
-        "seeds": list(recipe.seed_list),
-        "metric": metric,
-        "classes": list(data.classes),
-        "teacher": None,
-        "control": None,
+    teacher = _teachers(taught, metric)
+    return {
+        **_common(recipe, data, runtime),
+        "teacher": None if teacher is None else {**teacher, "latency_ms": timed["teacher"]},
+        "control": _figures(control, metric) if control else None,
         "student": {
             **_figures(students, metric),
             **_size(student.model),
             "latency_ms": timed["student"],
         },
-        "gain": None,
+        "gain": _gain(control, students, metric),
         "exports": exports,
         "seconds": {
             "teacher": round(taught.seconds, 1),
-            "control": round(sum(o.seconds for o in control), 1),
-            "student": round(sum(o.seconds for o in students), 1),
+            "control": _seconds(control),
+            "student": _seconds(students),
         },
-        "environment": _environment(runtime),
     }
-    said = taught.figures
-    if taught.teacher is not None and said is not None:
-        result["teacher"] = {
-            metric: said[metric],
-            **_size(taught.teacher.network.model),
-            "latency_ms": timed["teacher"],
-            "frozen": True,
-            **{k: said[k] for k in ("loss", "ece", "per_class")},
-        }
-    if control:
-        result["control"] = _figures(control, metric)
-        before, after = ([o.evaluation[metric] for o in side] for side in (control, students))
-        if None not in before + after:
-            result["gain"] = paired_interval(before, after).to_json()
-    return result
 
 
 def _plain(teacher: Frozen) -> nn.Module:

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,29 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Appends lines; a resumed training first drops the lines that it will write again."""
+    """Appends lines; a resumed training first drops the lines that it will write again.
+
+    Trainings in processes of their own may share one: each waits for its turn.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        from filelock import FileLock
+
+        lock = self.path.parent / "state" / "journal.lock"
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held = FileLock(lock)
+            held.acquire()
+        except OSError as error:
+            raise explain(error, self.path) from error
+        try:
+            yield
+        finally:
+            held.release()
 
     def lines(self) -> list[dict[str, Any]]:
         """All whole lines; the torn end that a kill may leave is passed over."""
@@ -30,13 +51,14 @@ class Journal:
 
     def rewind(self, role: str, seed: int, step: int) -> None:
         """Forget what this training wrote after `step`."""
-        kept = [
-            line
-            for line in self.lines()
-            if (line.get("role"), line.get("seed")) != (role, seed) or line.get("step", 0) <= step
-        ]
-        if self.path.exists() or kept:
-            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        with self._turn():
+            kept = [
+                line
+                for line in self.lines()
+                if (line.get("role"), line.get("seed")) != (role, seed) or line.get("step", 0) <= step
+            ]
+            if self.path.exists() or kept:
+                write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, line: dict[str, Any]) -> None:
         """Add a line, and force it to the disk: the state that follows counts on it.
@@ -45,8 +67,7 @@ class Journal:
             WorkError: the disk is full, or the file cannot be written.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:
+            with self._turn(), self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +15,9 @@ from limbeck import methods
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods.base import Method, Probe
+from limbeck.weighting import Changing, Ramp, Steps
 
-__all__ = ["Objective", "Ramp", "Term"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ramp:
-    """A weight that goes in a straight line from `start` to `end` over the first `epochs` epochs."""
-
-    start: float
-    end: float
-    epochs: float
-
-    def at(self, epoch: float) -> float:
-        """The weight after `epoch` epochs (a fraction is allowed)."""
-        share = min(1.0, epoch / self.epochs) if self.epochs > 0 else 1.0
-        return self.start + (self.end - self.start) * share
+__all__ = ["Objective", "Ramp", "Steps", "Term"]
 
 
 class Term:
@@ -39,8 +26,9 @@ class Term:
     Args:
         method: a method's name or alias, `package.module:Class`, or a `Method`; None means that the term's
             name in the objective is the method's.
-        weight: a number, or a `Ramp`.
-        layers: `{student tap: teacher tap}`, for methods that compare features.
+        weight: a number, or one that changes over the epochs: a `Ramp`, or `Steps`.
+        layers: `{student tap: teacher tap}`, for methods that compare features; `auto` is for those who know
+            both networks (`limbeck.distill`, recipes) to find out.
         beside: a folder whose modules may hold the method, such as the recipe's.
         options: the method's own options (`temperature=4`).
     """
@@ -49,15 +37,16 @@ class Term:
         self,
         method: str | Method | None = None,
         *,
-        weight: float | Ramp = 1.0,
-        layers: Mapping[str, str] | None = None,
+        weight: float | Changing = 1.0,
+        layers: Mapping[str, str] | Literal["auto"] | None = None,
         beside: Path | None = None,
         **options: Any,
     ) -> None:
         self.method = method
         self.beside = beside
         self.weight = weight
-        self.layers = dict(layers or {})
+        self.auto = layers == "auto"
+        self.layers: dict[str, str] = {} if isinstance(layers, str) or layers is None else dict(layers)
         self.options = options
 
     def build(self, name: str) -> Method:
@@ -71,6 +60,10 @@ class Term:
             raise InputError(
                 f"objective.{name}: options ({', '.join(self.options)}) are for a method given by name; this "
                 "one is built already, so give them to its constructor."
+            )
+        if self.auto:
+            raise InputError(
+                f"objective.{name}.layers: auto has to be written out first (limbeck.pairing.settle_terms)."
             )
         method = self.method if isinstance(self.method, Method) else self._construct(name)
         if method.pairs == "none" and self.layers:
@@ -97,7 +90,7 @@ class _Entry:
     key: str
     student: tuple[int, ...]
     teacher: tuple[int, ...]
-    weight: float | None  # None: it is a ramp, and stands in the buffer
+    weight: float | None  # None: it changes, and stands in the buffer
     ramp: int
 
 
@@ -130,7 +123,7 @@ class Objective(nn.Module):
         self.student_taps: list[str] = []
         self.teacher_taps: list[str] = []
         self._entries: list[_Entry] = []
-        self._ramps: list[Ramp] = []
+        self._ramps: list[Changing] = []
         for name, term in self.terms.items():
             self._add(name, term)
         self.needs_teacher = any(self.method(name).kind != "label" for name in self.terms)
@@ -152,11 +145,11 @@ class Objective(nn.Module):
                 _key(name),
                 tuple(_number(self.student_taps, s) for s in term.layers),
                 tuple(_number(self.teacher_taps, t) for t in term.layers.values()),
-                None if isinstance(term.weight, Ramp) else float(term.weight),
+                None if isinstance(term.weight, Changing) else float(term.weight),
                 len(self._ramps),
             )
         )
-        if isinstance(term.weight, Ramp):
+        if isinstance(term.weight, Changing):
             self._ramps.append(term.weight)
 
     def method(self, name: str) -> Method:
@@ -168,7 +161,7 @@ class Objective(nn.Module):
     def label_terms(self) -> dict[str, Term | float]:
         """The terms that look at labels only, rescaled to total weight 1: the control's objective."""
         kept = {n: t for n, t in self.terms.items() if self.method(n).kind == "label"}
-        weights = {n: t.weight.end if isinstance(t.weight, Ramp) else t.weight for n, t in kept.items()}
+        weights = {n: t.weight.end if isinstance(t.weight, Changing) else t.weight for n, t in kept.items()}
         total = sum(weights.values())
         scaled: dict[str, Term | float] = {}
         for name, term in kept.items():
@@ -219,10 +212,10 @@ class Objective(nn.Module):
 
 
 def _check_weight(name: str, weight: object) -> None:
-    values = (weight.start, weight.end, weight.epochs) if isinstance(weight, Ramp) else (weight,)
+    values = weight.numbers() if isinstance(weight, Changing) else (weight,)
     if not all(isinstance(v, Real) and math.isfinite(v) for v in values):
         raise InputError(
-            f"objective.{name}.weight: must be a finite number or a limbeck.Ramp; got {weight!r}."
+            f"objective.{name}.weight: must be a finite number or a limbeck.Ramp (or Steps); got {weight!r}."
         )
 
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import InputError
+from limbeck.errors import InputError, WorkError
 from limbeck.reading import read_yaml
 from limbeck.recipe import Recipe
-from limbeck.training.checkpoint import write_atomically
+from limbeck.training.checkpoint import explain, write_atomically
 
 __all__ = ["RunFolder"]
 
@@ -37,6 +37,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.state = path / "state"
         self.origin = self.state / "origin.json"
+        self.answers = self.state / "teacher-answers.safetensors"
 
     def phase(self, role: str, seed: int) -> Path:
         """Where a training's weights and figures go."""
@@ -65,6 +66,29 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise InputError(f"{self.path}: cannot be used as an output folder: {error.strerror}.") from error
+        try:
+            yield
+        finally:
+            held.release()
+
+    @contextmanager
+    def training(self, role: str, seed: int) -> Iterator[None]:
+        """Keep others away from one training: a worker may live a moment longer than the run that it was of.
+
+        Raises:
+            WorkError: another process is still at it after a minute.
+        """
+        from filelock import FileLock, Timeout
+
+        states = self.states(role, seed)
+        held = FileLock(states.with_name(f"{states.name}.lock"), timeout=60)
+        try:
+            states.parent.mkdir(parents=True, exist_ok=True)
+            held.acquire()
+        except Timeout as error:
+            raise WorkError(f"{self.path}: another process is training {role}, seed {seed}.") from error
+        except OSError as error:
+            raise explain(error, states) from error
         try:
             yield
         finally:
@@ -114,11 +138,15 @@ class RunFolder:
                 f"{self.path}: the {changed[0]} split is not the one that this run was started with. Bring "
                 "the data back as they were, or choose another --out."
             )
-        threads = int(before.get("threads", threads))
+        threads = self.threads(threads)
         beside = None if recipe.beside is None else str(recipe.beside)
         write_atomically(self.recipe, recipe.to_yaml())
         write_atomically(self.origin, json.dumps({"beside": beside, "data": dict(data), "threads": threads}))
         return threads
+
+    def threads(self, given: int) -> int:
+        """The CPU threads that the run was started with; `given` where that is not known."""
+        return int(self._notes().get("threads", given))
 
     def _notes(self) -> dict[str, Any]:
         """What was written when the run was started; empty where that cannot be read."""
@@ -163,11 +191,14 @@ class RunFolder:
 
 def _differences(before: Any, now: Any, place: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
     # Teacher and control may have a `train` of their own.
+    if now == "auto" and place[-1] == "layers":
+        return []  # what it stands for was found out when the run was started
     if place in FREE or (place[:1] in (("teacher",), ("control",)) and place[1:] in FREE):
         return []
     if isinstance(before, dict) and isinstance(now, dict):
         found = []
-        for key in [*before, *(k for k in now if k not in before)]:
+        more = () if place == ("variants",) else (k for k in now if k not in before)  # may be added
+        for key in [*before, *more]:
             found += _differences(before.get(key), now.get(key), (*place, key))
         return found
     return [] if before == now else [(".".join(place), before, now)]

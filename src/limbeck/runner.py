@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from limbeck import weights
 from limbeck.build import (
     control_objective,
-    frozen,
     load_data,
     make_objective,
     make_scheme,
@@ -28,14 +25,16 @@ from limbeck.build import (
 )
 from limbeck.conclusion import Taught, conclude
 from limbeck.data import Data, Plan
+from limbeck.errors import InputError
+from limbeck.jobs import side_by_side
 from limbeck.journal import Journal
 from limbeck.objective import Objective
-from limbeck.phase import Interrupted, Outcome, Phase, ask
+from limbeck.pairing import settle_layers
+from limbeck.phase import Interrupted, Outcome, Phase
 from limbeck.progress import Display, Silent
-from limbeck.recipe import ControlSpec, Network, Recipe, TrainSpec
+from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.runfolder import RunFolder
-from limbeck.taps import Tapped
-from limbeck.teachers import Frozen
+from limbeck.teaching import Teaching, teachers_objective
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.runtime import Runtime
 
@@ -43,7 +42,7 @@ __all__ = ["Run", "run"]
 
 
 def run(
-    recipe: Recipe, out: Path | str, *, resume: bool = False, display: Display | None = None
+    recipe: Recipe, out: Path | str, *, resume: bool = False, jobs: int = 1, display: Display | None = None
 ) -> dict[str, Any]:
     """Run a recipe into a folder.
 
@@ -51,6 +50,8 @@ def run(
         recipe: what to do.
         out: the run folder; made when it does not exist.
         resume: go on with a run that is there already.
+        jobs: how many trainings (controls and students of all seeds) go on side by side, each in a process
+            of its own; the threads of this process are shared out among them.
         display: where progress is shown; None shows nothing.
 
     Returns:
@@ -61,21 +62,44 @@ def run(
         WorkError: the work failed; what was saved stays, and `resume` goes on from it.
         Interrupted: Ctrl-C; the state is saved.
     """
-    return Run(recipe, Path(out), display or Silent()).go(resume)
+    if recipe.variants:
+        raise InputError("variants: are for limbeck compare; limbeck distill trains one student.")
+    return Run(recipe, Path(out), display or Silent(), jobs).go(resume)
 
 
 class Run:
-    """The work of one recipe."""
+    """The work of one recipe.
 
-    def __init__(self, recipe: Recipe, out: Path, display: Display) -> None:
+    Args:
+        recipe: what to do.
+        out: the run folder.
+        display: where progress is shown.
+        jobs: how many trainings go on side by side.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, display: Display, jobs: int = 1) -> None:
         self.recipe = recipe
         self.folder = RunFolder(out)
-        train = recipe.train
-        self.runtime = _runtime(train)
+        self.runtime = _runtime(recipe.train)
+        if jobs > 1 and self.runtime.world > 1:
+            raise InputError(
+                "--jobs: trainings side by side and several processes for one exclude each other."
+            )
+        self.jobs = jobs
         self.display = display if self.runtime.main else Silent()
         self.journal = Journal(self.folder.metrics)
         self.data: Data
+        self.teaching: Teaching
         self._stopped = False
+
+    @property
+    def roles(self) -> list[str]:
+        """The networks that are trained for each seed, in this order."""
+        return [*(["control"] if self.recipe.has_control else []), *self._taught]
+
+    @property
+    def _taught(self) -> list[str]:
+        return ["student"]
 
     def go(self, resume: bool) -> dict[str, Any]:
         """All of it; see `run`."""
@@ -88,34 +112,47 @@ class Run:
 
             self.runtime.first(take)
             self.display.say(f"{self.recipe.name}: reads the data and builds everything once")
-            self.data = load_data(self.recipe)
+            self._load()
             self._rehearse()
             # Only now: a recipe that cannot work leaves the folder free for the corrected one.
             self.runtime.first(self._claim)
             stack.enter_context(self._stopping())
             return self._all()
 
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """In a process of its own, beside the one that claimed the folder: ready for `train`."""
+        self._load()
+        self.teaching.read(self.folder.answers)
+        with self._stopping():
+            yield
+
+    def _load(self) -> None:
+        self.data = load_data(self.recipe)
+        self.recipe = settle_layers(self.recipe, self.data, self.display)
+        self.teaching = Teaching(self.recipe, self.data, self.runtime, self.display, self._phase)
+
     def _claim(self) -> None:
         data = self.data
         splits = {"training": data.train, "test": data.test, "validation": data.validation}
         known = {name: split.hash() for name, split in splits.items() if split is not None}
-        threads = self.folder.claim(self.recipe, known, torch.get_num_threads())
-        if self.recipe.train.threads is None:
-            torch.set_num_threads(threads)
+        given = self.recipe.train.threads
+        shared = given or max(1, torch.get_num_threads() // self.jobs)
+        threads = self.folder.claim(self.recipe, known, shared)
+        torch.set_num_threads(given or threads)
 
     def _rehearse(self) -> None:
         """Build everything once, so that what cannot work is told now and not after hours of training."""
         recipe, data = self.recipe, self.data
-        objective = make_objective(recipe.objective, recipe.beside)
         seed = recipe.seed_list[0]
-        if recipe.has_control:
-            alone = control_objective(recipe, objective)
-            make_scheme(make_student(recipe, data, seed), alone, None, data, seed)
         if recipe.teacher is not None and recipe.teacher.train is not None:
             network = prepare(recipe.teacher, data, where="teacher", beside=recipe.beside)
-            make_scheme(network, self._teachers_objective(recipe.teacher), None, data, seed)
-        teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
-        scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
+            make_scheme(network, teachers_objective(recipe), None, data, seed)
+        for role in self.roles:
+            objective = self._objective(role)
+            teaches = recipe.teacher is not None and objective.needs_teacher
+            teacher = make_teacher(recipe, data, objective.teacher_taps) if teaches else None
+            scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
         own = [recipe.control.train] if isinstance(recipe.control, ControlSpec) else []
         own += [recipe.teacher.train] if recipe.teacher is not None else []
         for spec in (recipe.train, *own):
@@ -127,101 +164,61 @@ class Run:
                 )
 
     def _all(self) -> dict[str, Any]:
-        recipe = self.recipe
-        objective = make_objective(recipe.objective, recipe.beside)
-        teacher, spent, said, logits = self._teach(objective)
-        outcomes: dict[str, list[Outcome]] = {"control": [], "student": []}
-        for seed in recipe.seed_list:
-            if recipe.has_control:
-                outcomes["control"].append(self._train("control", seed, None, logits))
-            outcomes["student"].append(self._train("student", seed, teacher, logits))
+        self.teaching.examine(self._objective(self._taught[0]).teacher_taps)
+        wanted = [(role, seed) for seed in self.recipe.seed_list for role in self.roles]
+        if self.jobs > 1:
+            self._share_out([task for task in wanted if self._training(*task).finished() is None])
+        outcomes: dict[str, list[Outcome]] = {role: [] for role in self.roles}
+        for role, seed in wanted:
+            outcomes[role].append(self.train(role, seed))
         if self._asked_to_stop():
             raise Interrupted  # all trainings are saved; what is left is quick
         if not self.runtime.main:
             return {}
+        return self._conclude(outcomes)
+
+    def _share_out(self, tasks: list[tuple[str, int]]) -> None:
+        """Leave trainings to processes of their own."""
+        if len(tasks) > 1:
+            self.teaching.write(self.folder.answers)
+            side_by_side(self.folder.path, tasks, self.jobs, self.display, self._asked_to_stop)
+
+    def _conclude(self, outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
         self.display.say("exporting and measuring")
-        return conclude(recipe, self.data, self.runtime, self.folder, Taught(teacher, spent, said), outcomes)
-
-    # The teacher
-
-    def _teach(
-        self, objective: Objective
-    ) -> tuple[Frozen | None, float, dict[str, Any] | None, Tensor | None]:
-        """The teacher, the seconds that its training took, its figures and its logits on the test set."""
-        if self.recipe.teacher is None:
-            return None, 0.0, None, None
-        spent = 0.0
-        if self.recipe.teacher.train is not None:
-            teacher, spent = self._train_teacher(objective)
-        else:
-            teacher = make_teacher(self.recipe, self.data, objective.teacher_taps)
-            if (
-                self.recipe.teacher.weights is None
-                and not self.recipe.teacher.pretrained
-                and not (self.recipe.teacher.model.startswith("run:"))
-            ):
-                self.display.say(
-                    "warning: the teacher has no weights (teacher.weights, teacher.pretrained or "
-                    "teacher.train); a random teacher teaches nothing."
-                )
-        # Not compiled yet: the test set comes in other batch sizes, for which it would be compiled in vain.
-        self.runtime.place(teacher.network)
-        network = teacher.network if teacher.classes is None else _Picked(teacher)
-        with self.display.bar("teacher on the test set", len(self.data.test), "samples") as bar:
-            found, logits = ask(
-                network,
-                self.data.test,
-                self.runtime,
-                self.recipe.data.eval_batch_size,
-                classes=len(self.data.classes),
-                workers=self.recipe.train.workers,
-                progress=bar.advance,
-            )
-        self.display.say(f"teacher: accuracy {found.accuracy:.4f} on {found.samples} test samples")
-        return teacher, spent, found.to_json(), logits
-
-    def _train_teacher(self, objective: Objective) -> tuple[Frozen, float]:
-        spec = self.recipe.teacher
-        assert spec is not None
-        assert spec.train is not None
-        seed = self.recipe.seed_list[0]
-        phase = self._phase("teacher", seed, spec.train)
-        torch.manual_seed(seed)
-        built = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
-        done = phase.finished()
-        if done is None:
-            scheme = make_scheme(built, self._teachers_objective(spec), None, self.data, seed)
-            done = phase.run(scheme)
-            scheme.student.close()
-        # Read back, so that the teacher is the same whether it was trained just now or before a resume.
-        torch.manual_seed(seed)
-        fresh = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
-        weights.load(fresh.model, done.file, where="teacher")
-        return frozen(self.recipe, self.data, fresh, objective.teacher_taps), done.seconds
-
-    def _teachers_objective(self, spec: Network) -> Objective:
-        """What a teacher that is trained first learns from."""
-        if spec.objective is None:
-            return Objective({"cross_entropy": 1.0})
-        return make_objective(spec.objective, self.recipe.beside)
+        teaching = self.teaching
+        teacher = teaching.network(self._objective("student").teacher_taps)
+        taught = Taught(teacher, teaching.seconds, teaching.figures)
+        return conclude(self.recipe, self.data, self.runtime, self.folder, taught, outcomes)
 
     # Control and student
 
-    def _train(self, role: str, seed: int, teacher: Frozen | None, logits: Tensor | None) -> Outcome:
-        control = self.recipe.control
-        given = control.train if role == "control" and isinstance(control, ControlSpec) else None
-        phase = self._phase(role, seed, given or self.recipe.train)
+    def _objective(self, role: str) -> Objective:
+        """What a network learns from."""
+        own = make_objective(self.recipe.objective, self.recipe.beside)
+        return control_objective(self.recipe, own) if role == "control" else own
+
+    def train(self, role: str, seed: int) -> Outcome:
+        """One training; nothing is done twice."""
+        phase = self._training(role, seed)
         done = phase.finished()
         if done is not None:
             return done
         if self._asked_to_stop():
             raise Interrupted
+        with self.folder.training(role, seed) if self.runtime.main else contextlib.nullcontext():
+            return self._train(phase, role, seed)
+
+    def _train(self, phase: Phase, role: str, seed: int) -> Outcome:
         student = make_student(self.recipe, self.data, seed)
-        objective = make_objective(self.recipe.objective, self.recipe.beside)
-        if role == "control":
-            objective = control_objective(self.recipe, objective)
+        objective = self._objective(role)
+        teacher = self.teaching.network(objective.teacher_taps) if objective.needs_teacher else None
         scheme = make_scheme(student, objective, teacher, self.data, seed)
-        return phase.run(scheme, logits)
+        return phase.run(scheme, self.teaching.logits)
+
+    def _training(self, role: str, seed: int) -> Phase:
+        control = self.recipe.control
+        given = control.train if role == "control" and isinstance(control, ControlSpec) else None
+        return self._phase(role, seed, given or self.recipe.train)
 
     def _phase(self, role: str, seed: int, train: TrainSpec) -> Phase:
         return Phase(
@@ -268,19 +265,6 @@ class Run:
         finally:
             for number, old in before.items():
                 signal.signal(number, old)
-
-
-class _Picked(Tapped):
-    """A teacher some of whose logits are picked, as a network that can be evaluated."""
-
-    def __init__(self, teacher: Frozen) -> None:
-        super().__init__(teacher.network.model, (), teacher.network.adapter)
-        assert teacher.classes is not None
-        self._classes = teacher.classes
-
-    def forward(self, input: Any) -> Any:
-        answer = super().forward(input)
-        return type(answer)(answer.logits[:, self._classes])
 
 
 def _runtime(train: TrainSpec) -> Runtime:

@@ -72,7 +72,10 @@ def test_finite_under_bfloat16_autocast(case: dict[str, Any]) -> None:
 def test_the_method_gives_its_functions_value(response: dict[str, Any]) -> None:
     inputs, _ = read(response, torch.float64)
     method = methods.create(response["function"], response["params"])
-    batch = Batch(torch.zeros(len(inputs["student_logits"])), inputs.get("target"))
+    asked: Tensor | dict[str, Tensor] = torch.zeros(len(inputs["student_logits"]))
+    if "mask" in inputs:
+        asked = {"attention_mask": inputs["mask"]}
+    batch = Batch(asked, inputs.get("target"))
     loss = method(Knowledge(inputs["student_logits"]), Knowledge(inputs["teacher_logits"]), batch)
     assert float(loss.detach()) == pytest.approx(response["loss"], rel=1e-9)
 

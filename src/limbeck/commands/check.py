@@ -25,6 +25,7 @@ from limbeck.data import Data, Plan
 from limbeck.errors import InputError, WorkError
 from limbeck.knowledge import UNLABELLED
 from limbeck.objective import Objective
+from limbeck.pairing import settle_layers
 from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.schemes import Offline
 from limbeck.training.runtime import Runtime
@@ -60,6 +61,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
         InputError: it cannot work.
     """
     data = load_data(recipe)
+    recipe = settle_layers(recipe, data)
     objective = make_objective(recipe.objective, recipe.beside)
     seed = recipe.seed_list[0]
     train = recipe.train

@@ -1,6 +1,7 @@
 """`limbeck distill` and `limbeck demo`."""
 
 import shlex
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,22 @@ import typer
 
 from limbeck.commands.common import figure, milliseconds, screen, size, table
 from limbeck.phase import Interrupted
+from limbeck.progress import Display
 from limbeck.reading import read_yaml
 from limbeck.recipe import Recipe
 from limbeck.runner import run
 
-__all__ = ["demo", "distill", "summary"]
+__all__ = ["demo", "distill", "side", "stoppable", "summary"]
 
 
 def distill(
-    recipe: Path, overrides: list[str], out: Path | None, resume: bool, as_json: bool
+    recipe: Path, overrides: list[str], out: Path | None, resume: bool, jobs: int, as_json: bool
 ) -> dict[str, Any] | None:
     """Run a recipe; see `limbeck.runner.run`."""
     loaded = Recipe.load(recipe, overrides)
     folder = out or Path("runs") / loaded.name
-    again = ["limbeck", "distill", str(recipe), *overrides, "--out", str(folder), "--resume"]
-    return _run(loaded, folder, resume, as_json, again)
+    again = ["limbeck", "distill", str(recipe), *overrides, "--out", str(folder), "--resume", *side(jobs)]
+    return _run(loaded, folder, resume, jobs, as_json, again)
 
 
 def demo(out: Path | None, seeds: int, as_json: bool) -> dict[str, Any] | None:
@@ -33,7 +35,7 @@ def demo(out: Path | None, seeds: int, as_json: bool) -> dict[str, Any] | None:
     folder = out or _free(Path("runs") / loaded.name)
     # A run folder holds its recipe, so the demo needs no words of its own to go on.
     again = ["limbeck", "distill", str(folder / "recipe.yaml"), "--out", str(folder), "--resume"]
-    return _run(loaded, folder, False, as_json, again)
+    return _run(loaded, folder, False, 1, as_json, again)
 
 
 def _free(folder: Path) -> Path:
@@ -44,22 +46,32 @@ def _free(folder: Path) -> Path:
     return free
 
 
-def _run(recipe: Recipe, out: Path, resume: bool, as_json: bool, again: list[str]) -> dict[str, Any] | None:
-    """Run a recipe; when it is stopped, say how to go on (`again`) and exit with 130."""
+def side(jobs: int) -> list[str]:
+    """The words that ask for trainings side by side."""
+    return ["--jobs", str(jobs)] if jobs > 1 else []
+
+
+def _run(
+    recipe: Recipe, out: Path, resume: bool, jobs: int, as_json: bool, again: list[str]
+) -> dict[str, Any] | None:
+    """Run a recipe, and show what it found."""
+    result = stoppable(lambda shown: run(recipe, out, resume=resume, jobs=jobs, display=shown), again)
+    if result and not as_json:
+        summary(result, out)
+    return result or None  # None: another process of the same run speaks
+
+
+def stoppable(work: Callable[[Display], dict[str, Any]], again: list[str]) -> dict[str, Any]:
+    """Do work that can be stopped; then say how to go on (`again`), and exit with 130."""
     shown = screen()
     try:
-        result = run(recipe, out, resume=resume, display=shown)
+        return work(shown)
     except Interrupted:
         shown.say(f"limbeck: stopped; everything is saved. Go on with: {shlex.join(again)}")
         raise typer.Exit(130) from None
     except KeyboardInterrupt:
         shown.say(f"limbeck: stopped at once. Go on from the last saved state with: {shlex.join(again)}")
         raise typer.Exit(130) from None
-    if not result:
-        return None  # another process of the same run speaks
-    if not as_json:
-        summary(result, out)
-    return result
 
 
 def summary(result: dict[str, Any], out: Path) -> None:

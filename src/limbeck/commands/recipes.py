@@ -82,5 +82,8 @@ def _card(card: dict[str, Any]) -> None:
     weight = card["published"].get("weight", 1.0)
     values = {k: v for k, v in card["published"].items() if k in card["options"]}
     fields = "".join(f", {k}: {str(v).lower() if isinstance(v, bool) else v}" for k, v in values.items())
-    layers = "" if card["pairs"] == "none" else ", layers: {layer2: layer2}"
-    typer.echo(f"\nIn a recipe\n  objective:\n    {card['name']}: {{weight: {weight}{fields}{layers}}}")
+    layers = "" if card["pairs"] == "none" else ", layers: auto"
+    own = f"    {card['name']}: {{weight: {weight}{fields}{layers}}}"
+    beside = [f"    cross_entropy: {{weight: {card['beside']}}}"]
+    lines = [own] if card["name"] == "cross_entropy" or not card["beside"] else [*beside, own]
+    typer.echo("\n".join(["", "In a recipe", "  objective:", *lines]))

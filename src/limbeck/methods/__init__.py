@@ -111,6 +111,8 @@ def card(cls: type[Method]) -> dict[str, Any]:
             for key, p in options(cls).items()
         },
         "published": dict(cls.published),
+        "beside": cls.beside,
+        "prefers": cls.prefers,
         "pairs": cls.pairs,
         "hard_targets": cls.hard_targets,
         "minimum": cls.minimum,

@@ -34,7 +34,7 @@ def _gather(value: Tensor) -> Tensor:
     from torch.distributed.nn.functional import all_gather
 
     if value.requires_grad:
-        return torch.cat(all_gather(value.contiguous()))
+        return torch.cat(all_gather(value.contiguous()))  # type: ignore[no-untyped-call]  # torch leaves it bare
     parts = [
         torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())
     ]

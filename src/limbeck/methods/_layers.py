@@ -1,5 +1,7 @@
 """Layers of the methods' own (regressors, projectors), drawn from the probe's generator alone."""
 
+from typing import Literal
+
 import torch
 from torch import nn
 
@@ -7,7 +9,12 @@ __all__ = ["linear"]
 
 
 def linear(
-    inputs: int, outputs: int, generator: torch.Generator, *, maps: bool = False, gain: str = "relu"
+    inputs: int,
+    outputs: int,
+    generator: torch.Generator,
+    *,
+    maps: bool = False,
+    gain: Literal["relu", "linear"] = "relu",
 ) -> nn.Module:
     """A linear layer, or a 1×1 convolution for maps: He's normal initialisation, zero bias.
 
@@ -17,7 +24,7 @@ def linear(
         generator: the only source of its initial values, so that setting up a method draws nothing from
             torch's global generator and student and control see the same.
         maps: for [B, C, H, W] instead of [..., D].
-        gain: the non-linearity that follows, in the words of `torch.nn.init.calculate_gain` (`linear`: none).
+        gain: the non-linearity that follows; `linear` for none.
     """
     # Built without memory first: the usual constructor would draw from torch's global generator.
     empty = (

@@ -2,7 +2,7 @@
 
 from limbeck.recipe.data import DataSpec
 from limbeck.recipe.network import InputSettings, Network
-from limbeck.recipe.objective import RampSpec, TermSpec
+from limbeck.recipe.objective import RampSpec, StepsSpec, TermSpec
 from limbeck.recipe.recipe import ControlSpec, ExportSpec, Recipe, SchemeSpec
 from limbeck.recipe.schema import schema
 from limbeck.recipe.training import OptimizerSpec, ScheduleSpec, TrainSpec
@@ -18,6 +18,7 @@ __all__ = [
     "Recipe",
     "ScheduleSpec",
     "SchemeSpec",
+    "StepsSpec",
     "TermSpec",
     "TrainSpec",
     "schema",

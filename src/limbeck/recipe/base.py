@@ -18,7 +18,8 @@ __all__ = ["Open", "Part", "kind_of"]
 
 # The names of the branches of "this or that" fields, worded so that they can stand in a message.
 NUMBER, LIST, MAPPING, WORD, SWITCH = "a number", "a list", "a mapping", "a word", "true or false"
-TAGS = frozenset({NUMBER, LIST, MAPPING, WORD, SWITCH})
+STEPS = "a mapping with steps"
+TAGS = frozenset({NUMBER, LIST, MAPPING, WORD, SWITCH, STEPS})
 
 # The patterns of names, and how to say them.
 RUN_NAME = r"^[A-Za-z0-9._-]{1,100}$"

@@ -25,6 +25,8 @@ _BLANK_MODELS = ("cifar", "timm", "torchvision")
 # One process group, one device: what `train` says of them holds for teacher and control as well.
 _COMMON_KEYS = ("precision", "compile", "channels_last", "threads", "device")
 _RESERVED_TERMS = ("loss",)
+ROLES = ("teacher", "control", "student")
+"""What the networks of a run are called, in its folder and in its curves."""
 
 
 def check_supported(data: Mapping[str, Any], where: str) -> None:
@@ -111,6 +113,12 @@ def _check_objectives(recipe: "Recipe", where: str) -> None:
     labelled = _check_terms(recipe, recipe.objective, "objective", where, labels_only=recipe.teacher is None)
     if recipe.teacher is not None and recipe.teacher.objective is not None:
         _check_terms(recipe, recipe.teacher.objective, "teacher.objective", where, labels_only=True)
+    for name, variant in (recipe.variants or {}).items():
+        if name in ROLES:
+            raise InputError(f'{where}: variants: "{name}" is taken: a run calls its own networks so.')
+        _check_terms(
+            recipe, variant.objective, f"variants.{name}.objective", where, labels_only=recipe.teacher is None
+        )
     own = None if isinstance(recipe.control, bool) else recipe.control.objective
     if own is not None:
         _check_terms(recipe, own, "control.objective", where, labels_only=True)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from limbeck.errors import InputError, nearest
 from limbeck.reading import shown
-from limbeck.recipe.base import PATTERNS, TAGS
+from limbeck.recipe.base import PATTERNS, STEPS, TAGS
 
 __all__ = ["explain"]
 
@@ -93,7 +93,8 @@ def _expected(error: dict[str, Any], context: dict[str, Any]) -> str:
     if kind == "string_pattern_mismatch" and context["pattern"] in PATTERNS:
         return f"must be {PATTERNS[context['pattern']]}"
     if kind == "union_tag_invalid":
-        return "must be " + " or ".join(re.findall(r"'([^']*)'", context["expected_tags"]))
+        branches = [t for t in re.findall(r"'([^']*)'", context["expected_tags"]) if t != STEPS]
+        return "must be " + " or ".join(branches)  # a mapping with steps is a mapping too
     if kind == "literal_error":
         return "must be " + str(context["expected"]).replace("'", '"')
     return _EXPECTED[kind].format(**context) if kind in _EXPECTED else str(error["msg"])

@@ -17,6 +17,7 @@ from limbeck.recipe.objective import Terms
 from limbeck.recipe.plain import plain
 from limbeck.recipe.spreading import spread
 from limbeck.recipe.training import TrainSpec
+from limbeck.recipe.variants import Variants
 
 __all__ = ["ControlSpec", "ExportSpec", "Recipe", "SchemeSpec"]
 
@@ -78,6 +79,8 @@ class Recipe(Part):
         Discriminator(kind_of),
     ] = True
     """Train the same student without the teacher for comparison: true, false, or {objective, train}."""
+    variants: Variants | None = None
+    """Other objectives for `limbeck compare`, by name: {NAME: {objective: {…}}}."""
     export: ExportSpec = ExportSpec()
     """What the student is written as when it is done: {formats: [onnx, int8]}."""
     metric: Literal["accuracy"] = "accuracy"

@@ -20,13 +20,14 @@ def schema(*, methods: bool = False) -> dict[str, Any]:
     """
     result = Recipe.model_json_schema()
     parts = result["$defs"]
-    for owner in (result, parts["Network"], parts["ControlSpec"]):
+    owners = (result, *(parts[name] for name in ("Network", "ControlSpec", "VariantSpec")))
+    for owner in owners:
         terms = _mapping(owner["properties"]["objective"])
         terms["additionalProperties"] = False  # beside the pattern that names must match
     _short_forms(parts)
     _partial_training(parts)
     if methods:
-        for owner in (result, parts["Network"], parts["ControlSpec"]):
+        for owner in owners:
             _name_methods(_mapping(owner["properties"]["objective"]), parts)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -20,6 +20,8 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
         result["scheme"] = {"name": result["scheme"]}
     if "objective" in result:
         result["objective"] = _terms(result["objective"], drop=inherit)
+    if isinstance(result.get("variants"), dict):
+        result["variants"] = {name: _variant(v, drop=inherit) for name, v in result["variants"].items()}
     for owner in ("teacher", "control"):
         part = result.get(owner)
         if not isinstance(part, dict):
@@ -32,6 +34,12 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
             part["train"] = {**common, **own}
         result[owner] = part
     return result
+
+
+def _variant(variant: Any, *, drop: bool) -> Any:
+    if not isinstance(variant, dict) or "objective" not in variant:
+        return variant
+    return {**variant, "objective": _terms(variant["objective"], drop=drop)}
 
 
 def _terms(terms: Any, *, drop: bool) -> Any:

@@ -7,11 +7,13 @@ from limbeck.report import words
 from limbeck.report.charts import COLOURS, Figure, draw, spread_out
 from limbeck.report.record import Record, Series, mean
 
-__all__ = ["learning", "losses"]
+__all__ = ["learning", "losses", "variants"]
 
 Points = Sequence[tuple[float, float]]
 
 MOST_TERMS = 4
+MOST_VARIANTS = 15
+VARIANT_COLOURS = ("student", "term1", "term2", "term3", "term4")
 
 
 def learning(record: Record) -> Figure | None:
@@ -52,6 +54,55 @@ def learning(record: Record) -> Figure | None:
     several = max(len(found) for found in curves.values()) > 1
     note = "Thick: mean over seeds; thin: each seed." if several else "One seed."
     return Figure(f"{record.metric.capitalize()} by epoch", alt, note, draw("learning", alt, paint))
+
+
+def variants(records: Sequence[Record]) -> Figure | None:
+    """The gain over the control by epoch, a line for each method, mean over seeds.
+
+    The metric itself would put all lines on top of each other.
+    """
+    lines = {record.name: _ahead(record) for record in records[:MOST_VARIANTS]}
+    lines = {name: points for name, points in lines.items() if points}
+    if not lines:
+        return None
+    metric = records[0].metric
+    unit = 100 if words.percent(metric) else 1
+    looks = [(c, s) for s in ("-", (0, (5, 2)), (0, (1, 1.5))) for c in VARIANT_COLOURS]
+    colours = {name: COLOURS[look[0]] for name, look in zip(lines, looks, strict=False)}
+
+    def paint(axes: Any) -> None:
+        axes.axhline(0, color=COLOURS["muted"], linewidth=1)
+        for points, (colour, style) in zip(lines.values(), looks, strict=False):
+            alone = "o" if len(points) == 1 else ""
+            axes.plot(*_xy(points, unit), color=COLOURS[colour], linestyle=style, linewidth=1.4, marker=alone)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("ahead of the control" + (", points" if unit == 100 else ""))
+        _whole_epochs(axes)
+        ends = [(points[-1][1] * unit, words.short(name, 18), name) for name, points in lines.items()]
+        _ends(axes, ends, colours)
+
+    alt = f"{metric} ahead of the control after the last epoch: " + "; ".join(
+        f"{name} {words.gain(points[-1][1], metric)}" for name, points in lines.items()
+    )
+    note = "Mean over seeds. Methods often lead early and are caught up later."
+    if len(records) > MOST_VARIANTS:
+        note += f" The first {MOST_VARIANTS} of {len(records)}."
+    height = max(260, 60 + 13 * len(lines))
+    return Figure("Lead over the control by epoch", alt, note, draw("variants", alt, paint, height=height))
+
+
+def _ahead(record: Record) -> Points:
+    """Student minus control by epoch, the mean over the seeds that have both."""
+    found = {
+        role: {s.seed: s.scores for s in record.series if s.role == role} for role in ("control", "student")
+    }
+    pairs = [
+        [(x, y - before[x]) for x, y in points if x in before]
+        for seed, points in found["student"].items()
+        if (before := dict(found["control"].get(seed, ())))
+    ]
+    pairs = [points for points in pairs if points]
+    return _mean(pairs) if pairs else []
 
 
 def losses(record: Record) -> Figure | None:

@@ -194,8 +194,8 @@ def agreement(record: Record) -> Figure | None:
     )
 
 
-def gains(records: Sequence[Record]) -> Figure | None:
-    """The gain of several runs with their intervals, under each run's name."""
+def gains(records: Sequence[Record], title: str = "Gain by run") -> Figure | None:
+    """The gain of several runs (or methods) with their intervals, under each one's name."""
     rows = [(record, record.gain) for record in records if record.gain is not None]
     if not rows:
         return None
@@ -234,7 +234,7 @@ def gains(records: Sequence[Record]) -> Figure | None:
         )
     alt = "Gain over the control: " + "; ".join(said)
     note = "Line: 95 % interval over seeds; a hollow point has none. Right of zero, distilling helped."
-    return Figure("Gain by run", alt, note, draw("gains", alt, paint, height=70 + 42 * max(len(rows), 3)))
+    return Figure(title, alt, note, draw("gains", alt, paint, height=70 + 42 * max(len(rows), 3)))
 
 
 def _round_ticks(axes: Any, values: Sequence[float], show: Any) -> None:

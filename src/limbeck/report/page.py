@@ -8,12 +8,13 @@ from limbeck.report import curves, figures, words
 from limbeck.report.charts import Figure
 from limbeck.report.record import Record, Row, mean, read
 from limbeck.report.render import Table, render, store
+from limbeck.report.variants import records, render_variants
 
 __all__ = ["write"]
 
 
 def write(run: Path, out: Path | None = None) -> Path:
-    """Writes the report of a run as one HTML file that opens offline.
+    """Writes the report of a run, or of a comparison, as one HTML file that opens offline.
 
     Args:
         run: the run's folder; its result.json, metrics.jsonl and recipe.yaml are read.
@@ -28,7 +29,9 @@ def write(run: Path, out: Path | None = None) -> Path:
     """
     record = read(Path(run))
     goal = Path(run) if out is None else Path(out)
-    return store(_page(record), goal / "report.html" if goal.is_dir() else goal)
+    compared = records(Path(run))
+    page = render_variants(record, compared) if compared else _page(record)
+    return store(page, goal / "report.html" if goal.is_dir() else goal)
 
 
 def _page(record: Record) -> str:

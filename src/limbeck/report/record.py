@@ -16,7 +16,7 @@ import yaml
 
 from limbeck.errors import InputError
 
-__all__ = ["Gain", "Record", "Row", "Series", "mean", "number", "read", "spread"]
+__all__ = ["Gain", "Record", "Row", "Series", "mean", "number", "parts", "read", "spread"]
 
 LABELS = {"teacher": "Teacher", "control": "Control", "student": "Student", "onnx": "ONNX", "int8": "int8"}
 RUN_FILES = "recipe.yaml, result.json and metrics.jsonl"
@@ -169,6 +169,21 @@ def read(run: Path) -> Record:
         settings=_settings(recipe),
         classes=tuple(map(str, _list(result.get("classes")))),
     )
+
+
+def parts(run: Path) -> dict[str, tuple[Row, Gain | None]]:
+    """The variants of a comparison, each with its gain over the common control; empty for a plain run.
+
+    Raises:
+        InputError: as `read`.
+    """
+    result = _result(Path(run))
+    metric = str(result.get("metric") or "accuracy")
+    return {
+        str(name): (_row("student", part, metric), _gain(part.get("gain")))
+        for name, part in _mapping(result.get("variants")).items()
+        if isinstance(part, Mapping)
+    }
 
 
 def _result(run: Path) -> dict[str, Any]:

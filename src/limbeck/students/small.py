@@ -8,6 +8,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from limbeck.students._parts import at_least_one
+
 __all__ = ["convnet", "mlp"]
 
 
@@ -31,7 +33,7 @@ def convnet(
     Raises:
         ValueError: an argument is below 1.
     """
-    _at_least_one(num_classes=num_classes, in_channels=in_channels, width=width, depth=depth)
+    at_least_one(num_classes=num_classes, in_channels=in_channels, width=width, depth=depth)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     before = in_channels
     for number in range(depth):
@@ -64,8 +66,8 @@ def mlp(
         ValueError: an argument is below 1.
     """
     height, breadth = size
-    _at_least_one(height=height, width_of_image=breadth, num_classes=num_classes, in_channels=in_channels)
-    _at_least_one(width=width, depth=depth)
+    at_least_one(height=height, width_of_image=breadth, num_classes=num_classes, in_channels=in_channels)
+    at_least_one(width=width, depth=depth)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     before = in_channels * height * breadth
     for number in range(depth):
@@ -73,9 +75,3 @@ def mlp(
         before = width
     layers["linear"] = nn.Linear(before, num_classes)
     return nn.Sequential(layers)
-
-
-def _at_least_one(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")

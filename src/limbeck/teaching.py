@@ -1,0 +1,159 @@
+"""The teacher of a run: trained first where the recipe says so, asked about the test set once, and built for
+the layers that each objective reads."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck import weights
+from limbeck.build import frozen, make_objective, make_scheme, make_teacher, prepare
+from limbeck.data import Data
+from limbeck.files import draft
+from limbeck.objective import Objective
+from limbeck.phase import Phase, ask
+from limbeck.progress import Display
+from limbeck.recipe import Network, Recipe, TrainSpec
+from limbeck.taps import Tapped
+from limbeck.teachers import Frozen
+from limbeck.training.runtime import Runtime
+
+__all__ = ["Teaching", "teachers_objective"]
+
+
+class Teaching:
+    """Where the students of a run get their teacher.
+
+    Args:
+        recipe: the run's recipe.
+        data: what is learnt from and tested on.
+        runtime: where.
+        display: where progress is shown.
+        phase: makes the training of a role and seed: the teacher's own, where it is trained first.
+
+    Attributes:
+        seconds: what the teacher's own training took.
+        figures: its figures on the test set, as JSON; None before `examine`, and without a teacher.
+        logits: its answers there, [N, C].
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Data,
+        runtime: Runtime,
+        display: Display,
+        phase: Callable[[str, int, TrainSpec], Phase],
+    ) -> None:
+        self.recipe = recipe
+        self.data = data
+        self.runtime = runtime
+        self.display = display
+        self.seconds = 0.0
+        self.figures: dict[str, Any] | None = None
+        self.logits: Tensor | None = None
+        self._phase = phase
+        self._built: tuple[tuple[str, ...], Frozen] | None = None
+
+    def network(self, taps: list[str]) -> Frozen | None:
+        """The teacher that reads these layers; the one that was asked for last is kept.
+
+        Training it first, where the recipe says so, happens here, once.
+        """
+        spec = self.recipe.teacher
+        if spec is None:
+            return None
+        if self._built is None or self._built[0] != tuple(taps):
+            built = self._trained(spec, taps) if spec.train else make_teacher(self.recipe, self.data, taps)
+            self._built = (tuple(taps), built)
+        return self._built[1]
+
+    def _trained(self, spec: Network, taps: list[str]) -> Frozen:
+        assert spec.train is not None
+        seed = self.recipe.seed_list[0]
+        phase = self._phase("teacher", seed, spec.train)
+        done = phase.finished()
+        if done is None:
+            torch.manual_seed(seed)
+            built = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
+            scheme = make_scheme(built, teachers_objective(self.recipe), None, self.data, seed)
+            done = phase.run(scheme)
+            scheme.student.close()
+        self.seconds = done.seconds
+        # Read back, so that the teacher is the same whether it was trained just now or before a resume.
+        torch.manual_seed(seed)
+        fresh = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
+        weights.load(fresh.model, done.file, where="teacher")
+        return frozen(self.recipe, self.data, fresh, taps)
+
+    def examine(self, taps: list[str]) -> None:
+        """Ask the teacher about the test set: its figures, and what students are compared with.
+
+        Args:
+            taps: the layers that the first student will read, so that the same network goes on teaching.
+        """
+        teacher = self.network(taps)
+        if teacher is None:
+            return
+        self._warn()
+        # Not compiled yet: the test set comes in other batch sizes, for which it would be compiled in vain.
+        self.runtime.place(teacher.network)
+        network = teacher.network if teacher.classes is None else _Picked(teacher)
+        with self.display.bar("teacher on the test set", len(self.data.test), "samples") as bar:
+            found, self.logits = ask(
+                network,
+                self.data.test,
+                self.runtime,
+                self.recipe.data.eval_batch_size,
+                classes=len(self.data.classes),
+                workers=self.recipe.train.workers,
+                progress=bar.advance,
+            )
+        self.figures = found.to_json()
+        self.display.say(f"teacher: accuracy {found.accuracy:.4f} on {found.samples} test samples")
+
+    def _warn(self) -> None:
+        spec = self.recipe.teacher
+        assert spec is not None
+        blank = spec.weights is None and not spec.pretrained and spec.train is None
+        if blank and not spec.model.startswith("run:"):
+            self.display.say(
+                "warning: the teacher has no weights (teacher.weights, teacher.pretrained or "
+                "teacher.train); a random teacher teaches nothing."
+            )
+
+    def write(self, file: Path) -> None:
+        """Keep the answers for trainings in processes of their own."""
+        if self.logits is None:
+            return
+        from safetensors.torch import save_file
+
+        with draft(file) as part:
+            save_file({"logits": self.logits.float().contiguous().cpu()}, part)
+
+    def read(self, file: Path) -> None:
+        """Take the answers that `write` kept."""
+        if file.exists():
+            self.logits = weights.read(file)["logits"]
+
+
+def teachers_objective(recipe: Recipe) -> Objective:
+    """What a teacher that is trained first learns from."""
+    if recipe.teacher is None or recipe.teacher.objective is None:
+        return Objective({"cross_entropy": 1.0})
+    return make_objective(recipe.teacher.objective, recipe.beside)
+
+
+class _Picked(Tapped):
+    """A teacher some of whose logits are picked, as a network that can be evaluated."""
+
+    def __init__(self, teacher: Frozen) -> None:
+        super().__init__(teacher.network.model, (), teacher.network.adapter)
+        assert teacher.classes is not None
+        self._classes = teacher.classes
+
+    def forward(self, input: Any) -> Any:
+        answer = super().forward(input)
+        return type(answer)(answer.logits[:, self._classes])

@@ -1,0 +1,112 @@
+"""Two processes with half a batch each: loss and gradients of a method, as data-parallel training has them.
+
+    python halves.py FOLDER
+
+writes `FOLDER/<rank>.pt`. It is a program of its own because only a process that has not back-propagated yet
+may be forked.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from limbeck import methods
+from limbeck.knowledge import Batch, Knowledge
+from limbeck.methods.base import Probe
+
+WORLD, SAMPLES = 2, 6
+NAMES = (
+    "correlation_congruence",
+    "instance_graph",
+    "probabilistic_transfer",
+    "relational",
+    "relational_angle",
+    "relational_distance",
+    "similarity_preserving",
+)
+
+
+def answers(dtype: torch.dtype) -> tuple[nn.Linear, Tensor, Knowledge]:
+    """The student's one layer, the inputs of the whole batch, and what the teacher says about them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    layer = nn.Linear(5, 4, dtype=dtype)
+    with torch.no_grad():
+        layer.weight.copy_(draw(4, 5))
+        layer.bias.copy_(draw(4))
+    return layer, draw(SAMPLES, 5), Knowledge(draw(SAMPLES, 4), (draw(SAMPLES, 7),))
+
+
+def measure(name: str, dtype: torch.dtype, rank: int = 0, world: int = 1) -> dict[str, Any]:
+    """Loss of one process's part of the batch, and the gradients averaged over processes."""
+    layer, inputs, teacher = answers(dtype)
+    mine = slice(rank * SAMPLES // world, (rank + 1) * SAMPLES // world)
+    said = layer(inputs[mine])
+    ours = Knowledge(said, (said,))
+    theirs = Knowledge(teacher.logits[mine], tuple(f[mine] for f in teacher.features))
+    method = methods.create(name, {})
+    batch = Batch(inputs[mine])
+    method.setup(Probe(ours.detach(), theirs, batch, generator=torch.Generator().manual_seed(1)))
+    method.to(dtype)
+    loss = method(ours, theirs, batch)
+    loss.backward()
+    gradients = {}
+    for key, parameter in [*layer.named_parameters(), *method.named_parameters()]:
+        assert parameter.grad is not None
+        if world > 1:
+            dist.all_reduce(parameter.grad)
+        gradients[key] = parameter.grad / world
+    return {"loss": loss.detach(), "gradients": gradients}
+
+
+def everything(rank: int = 0, world: int = 1) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (name, str(dtype)): measure(name, dtype, rank, world)
+        for name in NAMES
+        for dtype in (torch.float32, torch.float64)
+    }
+
+
+def work(folder: Path, rank: int) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
+    torch.save(everything(rank, WORLD), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def main(folder: Path) -> int:
+    torch.set_num_threads(1)
+    children = []
+    for rank in range(WORLD):
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # newer Pythons warn of forking beside threads
+            number = os.fork()
+        if number:
+            children.append(number)
+            continue
+        code = 1
+        try:
+            work(folder, rank)
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return max(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) for number in children)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

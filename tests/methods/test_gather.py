@@ -1,0 +1,46 @@
+"""Methods that compare samples see those of all processes: two with half a batch do what one does with it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import halves
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="processes are forked"),
+]
+
+Found = dict[tuple[str, str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    folder = tmp_path_factory.mktemp("halves")
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    ended = subprocess.run(
+        [sys.executable, halves.__file__, str(folder)],
+        env={**os.environ, **threads},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr[-6000:]
+    return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(halves.WORLD)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", halves.NAMES)
+def test_two_processes_equal_one(name: str, dtype: torch.dtype, parts: list[Found]) -> None:
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-10
+    whole = halves.measure(name, dtype)
+    for part in parts:
+        found = part[name, str(dtype)]
+        torch.testing.assert_close(found["loss"], whole["loss"], rtol=tolerance, atol=tolerance)
+        assert found["gradients"].keys() == whole["gradients"].keys()
+        assert whole["gradients"]["weight"].abs().max() > 1e-4
+        for key, gradient in whole["gradients"].items():
+            torch.testing.assert_close(found["gradients"][key], gradient, rtol=tolerance, atol=tolerance)
