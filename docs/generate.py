@@ -139,8 +139,9 @@ def section(card: dict[str, Any]) -> str:
     ]
     if card["hard_targets"]:
         facts.append("- Needs class indices: mixed labels are refused.")
-    if card["random"] or card["stateful"]:
-        facts.append("- Draws random numbers." if card["random"] else "- Remembers earlier batches.")
+    facts += ["- Draws random numbers."] if card["random"] else []
+    facts += ["- Remembers earlier batches."] if card["stateful"] else []
+    facts += ["- Compares the samples of a batch with each other."] if card["compares_samples"] else []
     parts = [
         f"## {card['name']}\n",
         "\n".join(facts) + "\n",

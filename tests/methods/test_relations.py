@@ -165,7 +165,7 @@ def slow_edges(layer: Tensor) -> Rows:
 
 
 def slow_moves(layer: Tensor, following: Tensor) -> list[float]:
-    """From [B, C, 2, 2] to [B, 2 C, 1, 1]: means over the first's places, over pairs of the other's channels."""
+    """From [B, C, 2, 2] to [B, 2 C, 1, 1]: means over places here, over pairs of channels there."""
     one = [[sum(map(sum, channel)) / 4 for channel in sample] for sample in layer.tolist()]
     other = [
         [(sample[c][0][0] + sample[c + 1][0][0]) / 2 for c in range(0, len(sample), 2)]

@@ -185,8 +185,10 @@ class InstanceGraph(Method):
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
         ours, theirs = zip(*paired("instance_graph", student, teacher), strict=True)
+        logits = everyones(student.logits, taught("instance_graph", teacher).logits)
         return instance_graph(
-            *everyones(student.logits, taught("instance_graph", teacher).logits),
+            logits[0],
+            logits[1],
             everyones(*ours),
             everyones(*theirs),
             vertices=self.vertices,

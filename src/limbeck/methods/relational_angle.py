@@ -60,7 +60,7 @@ def relational_angle(student: Tensor, teacher: Tensor, *, anchors: int | None = 
         widest = max(len(ours), ours.shape[1], theirs.shape[1])
         anchors = min(len(ours), max(1, room // (len(ours) * widest)))
     wanted = [x.requires_grad and torch.is_grad_enabled() for x in (ours, theirs)]
-    loss, _, _ = _angles(unscaled(ours), unscaled(theirs), check_count("anchors", anchors), *wanted)
+    loss: Tensor = _angles(unscaled(ours), unscaled(theirs), check_count("anchors", anchors), *wanted)[0]
     return loss
 
 
