@@ -3,12 +3,7 @@
 Heavy imports happen inside the commands, so that `limbeck --help` answers at once.
 """
 
-import contextlib
-import json
-import math
-import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +11,9 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from limbeck.errors import InputError, WorkError, nearest, unknown
+from limbeck.commands.answering import answer
+from limbeck.commands.failing import fail, unforeseen, usage
+from limbeck.errors import InputError, WorkError, unknown
 
 __all__ = ["app", "main"]
 
@@ -65,33 +62,6 @@ Jobs = Annotated[
 ]
 
 
-def _finite(value: Any) -> Any:
-    """The value with null for what JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _print(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(_finite(value), allow_nan=False))
-
-
-def _answer(as_json: bool, work: Callable[[], dict[str, Any] | None]) -> None:
-    """Do the work, which prints for people unless `as_json`; then print its answer.
-
-    What libraries or a user's own model print goes to standard error, so that the object stays alone.
-    """
-    if not as_json:
-        work()
-        return
-    with contextlib.redirect_stdout(sys.stderr):
-        found = work()
-    if found is not None:  # else another process of the same run speaks
-        _print(found)
-
-
 @app.callback(invoke_without_command=True)
 def _top(
     context: typer.Context,
@@ -118,7 +88,7 @@ def distill(
     """Run a recipe: teacher, control, student, exports, report."""
     from limbeck.commands.distill import distill as work
 
-    _answer(as_json, lambda: work(recipe, overrides or [], out, resume, jobs, as_json))
+    answer(as_json, lambda: work(recipe, overrides or [], out, resume, jobs, as_json))
 
 
 @app.command()
@@ -140,7 +110,7 @@ def compare(
     """Compare methods under one budget, each against one control."""
     from limbeck.commands.compare import compare as work
 
-    _answer(as_json, lambda: work(recipe, overrides or [], methods, seeds, out, resume, jobs, as_json))
+    answer(as_json, lambda: work(recipe, overrides or [], methods, seeds, out, resume, jobs, as_json))
 
 
 @app.command()
@@ -152,7 +122,7 @@ def demo(
     """Run the built-in recipe: a small student of handwritten digits."""
     from limbeck.commands.distill import demo as work
 
-    _answer(as_json, lambda: work(out, seeds, as_json))
+    answer(as_json, lambda: work(out, seeds, as_json))
 
 
 @app.command()
@@ -171,7 +141,7 @@ def init(
     """Write a commented recipe to start from."""
     from limbeck.commands.recipes import init as work
 
-    _answer(as_json, lambda: work(teacher, data, student, weights, out, as_json))
+    answer(as_json, lambda: work(teacher, data, student, weights, out, as_json))
 
 
 @app.command()
@@ -179,7 +149,7 @@ def check(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False
     """Try a recipe on one small batch; say what it would do."""
     from limbeck.commands.check import check as work
 
-    _answer(as_json, lambda: work(recipe, overrides or [], as_json))
+    answer(as_json, lambda: work(recipe, overrides or [], as_json))
 
 
 @app.command()
@@ -201,7 +171,7 @@ def evaluate(
     """Accuracy, loss and calibration of a model on test data."""
     from limbeck.commands.evaluate import evaluate as work
 
-    _answer(as_json, lambda: work(model, data, weights, option or [], batch, size, as_json))
+    answer(as_json, lambda: work(model, data, weights, option or [], batch, size, as_json))
 
 
 @app.command()
@@ -221,7 +191,7 @@ def export(
     """Write a finished run's student, or a model, as ONNX or int8."""
     from limbeck.commands.shipping import export as work
 
-    _answer(as_json, lambda: work(source, format, out, data, weights, option or [], as_json))
+    answer(as_json, lambda: work(source, format, out, data, weights, option or [], as_json))
 
 
 @app.command()
@@ -238,7 +208,7 @@ def measure(
     """Latency, size and multiply-adds of several, side by side."""
     from limbeck.commands.shipping import measure as work
 
-    _answer(as_json, lambda: work(targets, threads, batch, shape, classes, as_json))
+    answer(as_json, lambda: work(targets, threads, batch, shape, classes, as_json))
 
 
 @app.command()
@@ -250,7 +220,7 @@ def report(
     """Write the page of a run, or one that compares several."""
     from limbeck.commands.shipping import report as work
 
-    _answer(as_json, lambda: work(runs, out, as_json))
+    answer(as_json, lambda: work(runs, out, as_json))
 
 
 @app.command()
@@ -260,7 +230,7 @@ def methods(
     """List the distillation methods, or show one's card."""
     from limbeck.commands.recipes import methods as work
 
-    _answer(as_json, lambda: work(name, as_json))
+    answer(as_json, lambda: work(name, as_json))
 
 
 @app.command()
@@ -268,7 +238,7 @@ def schema(as_json: Json = False) -> None:
     """Print the JSON Schema of recipes, for editors."""
     from limbeck.recipe import schema as recipe_schema
 
-    _answer(True, recipe_schema)
+    answer(True, recipe_schema)
 
 
 LATER = {
@@ -302,50 +272,18 @@ def main(arguments: list[str] | None = None) -> int:
         code = command.main(args=arguments, prog_name="limbeck", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except InputError as error:
-        return _fail(str(error), 2)
+        return fail(str(error), 2)
     except WorkError as error:
-        return _fail(str(error), 1)
+        return fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130)
+        return fail("interrupted", 130)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except Exception as error:
         if hasattr(error, "format_message"):  # the command line's own library: a wrong option or argument
-            return _fail(_usage(error), 2)
-        return _fail(_unforeseen(error), 1)
-
-
-def _usage(error: Any) -> str:
-    """What is wrong with the words of the command line, and what is allowed."""
-    context = error.ctx
-    path = "" if context is None else context.command_path.removeprefix("limbeck").strip()
-    place = f"{path}: " if path else ""
-    given = getattr(error, "option_name", None)
-    if given is None or context is None or not hasattr(error, "possibilities"):
-        usage = "" if context is None else " ".join(context.get_usage().split())
-        return f"{place}{error.format_message().rstrip('.')}. {usage}".strip()
-    allowed = [name for p in context.command.params for name in p.opts if name.startswith("-")] + ["--help"]
-    if "." in given:
-        return f'{place}unknown option "{given}". Settings of the recipe stand without dashes: key.sub=value.'
-    listed = ", ".join(sorted(allowed))
-    return f'{place}unknown option "{given}".{nearest(given, allowed)} Allowed: {listed}.'
-
-
-def _unforeseen(error: Exception) -> str:
-    """An error that nobody foresaw, in one line; with LIMBECK_DEBUG set the traceback stands before it."""
-    if os.environ.get("LIMBECK_DEBUG"):
-        traceback.print_exception(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split())[:500]
-    hint = "" if os.environ.get("LIMBECK_DEBUG") else " LIMBECK_DEBUG=1 shows the way to it."
-    return f"failed with {type(error).__name__}: {text}{where}.{hint}"
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"limbeck: {message}", file=sys.stderr, flush=True)
-    return code
+            return fail(usage(error), 2)
+        return fail(unforeseen(error), 1)
 
 
 def entry() -> None:

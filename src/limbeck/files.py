@@ -4,18 +4,29 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from limbeck.errors import WorkError
 
-__all__ = ["atomic_folder", "draft", "install"]
+__all__ = ["atomic_folder", "draft", "explain", "flush", "install"]
+
+
+def explain(error: OSError, path: Path) -> WorkError:
+    """The error for a file that cannot be written; a full disk is named as such."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = "the disk is full" if full else error.strerror or str(error)
+    return WorkError(f"cannot write {path}: {reason}. What was there is untouched.")
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[Path]:
+def draft(path: Path, told: Callable[[OSError, Path], WorkError] = explain) -> Iterator[Path]:
     """Where to write a file; on leaving it is installed as `path`, or removed if something was raised.
+
+    Args:
+        path: the file.
+        told: makes the error of what the disk raised.
 
     Raises:
         WorkError: the disk is full or the place cannot be written; the file that was there is untouched.
@@ -27,7 +38,7 @@ def draft(path: Path) -> Iterator[Path]:
         yield part
         install(part, path)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise told(error, path) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -45,17 +56,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             yield Path(folder)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
 
 
 def install(written: Path, path: Path) -> None:
     """Put a finished file in its place: on the disk first, then under its name, in one step."""
-    _flush(written)
+    flush(written)
     written.replace(path)
-    _flush(path.parent)
+    flush(path.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Force a file, or a folder's list of files, onto the disk."""
     if path.is_dir() and os.name != "posix":
         return  # only there can a folder be opened
@@ -64,9 +75,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _explain(error: OSError, path: Path) -> WorkError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    reason = "the disk is full" if full else error.strerror or str(error)
-    return WorkError(f"cannot write {path}: {reason}. What was there is untouched.")

@@ -19,7 +19,6 @@ from limbeck.build import (
     make_objective,
     make_scheme,
     make_student,
-    make_teacher,
     prepare,
     settings,
 )
@@ -150,8 +149,7 @@ class Run:
             make_scheme(network, teachers_objective(recipe), None, data, seed)
         for role in self.roles:
             objective = self._objective(role)
-            teaches = recipe.teacher is not None and objective.needs_teacher
-            teacher = make_teacher(recipe, data, objective.teacher_taps) if teaches else None
+            teacher = self.teaching.stand_in(objective.teacher_taps) if objective.needs_teacher else None
             scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
         own = [recipe.control.train] if isinstance(recipe.control, ControlSpec) else []
         own += [recipe.teacher.train] if recipe.teacher is not None else []

@@ -70,6 +70,11 @@ class Teaching:
             self._built = (tuple(taps), built)
         return self._built[1]
 
+    def stand_in(self, taps: list[str]) -> Frozen | None:
+        """The teacher for a rehearsal: one that is trained first stands there untrained."""
+        spec = self.recipe.teacher
+        return make_teacher(self.recipe, self.data, taps) if spec and spec.train else self.network(taps)
+
     def _trained(self, spec: Network, taps: list[str]) -> Frozen:
         assert spec.train is not None
         seed = self.recipe.seed_list[0]

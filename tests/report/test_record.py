@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from limbeck.errors import InputError
-from limbeck.report.record import number, read
+from limbeck.report.record import read
+from limbeck.report.values import number
 
 
 def folder(tmp_path: Path, found: Any, lines: str = "", recipe: str | None = None) -> Path:

@@ -6,15 +6,17 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from limbeck.knowledge import UNLABELLED, Knowledge
+from limbeck.knowledge import UNLABELLED, Batch, Knowledge
 
 __all__ = [
     "check_choice",
     "check_count",
+    "check_indexed",
     "check_logits",
     "check_number",
     "check_switch",
     "flat",
+    "labels_of",
     "mean_over_labelled",
     "paired",
     "taught",
@@ -101,6 +103,31 @@ def check_logits(method: str, student: Tensor, teacher: Tensor) -> None:
             f"{method} needs student and teacher logits of one shape [samples, classes]; "
             f"got {list(student.shape)} and {list(teacher.shape)}"
         )
+
+
+def check_indexed(method: str, student: Tensor, teacher: Tensor, target: Tensor) -> None:
+    """Refuse logits that cannot be compared with each other, or with class indices.
+
+    Raises:
+        ValueError: the logits are not both [B, C] with C >= 2, or the indices not [B].
+    """
+    check_logits(method, student, teacher)
+    if target.shape != student.shape[:1] or student.shape[1] < 2:
+        raise ValueError(
+            f"{method} needs at least 2 classes and class indices [samples]; "
+            f"got logits {list(student.shape)} and targets {list(target.shape)}"
+        )
+
+
+def labels_of(method: str, batch: Batch) -> Tensor:
+    """The labels of a batch.
+
+    Raises:
+        ValueError: it carries none.
+    """
+    if batch.target is None:
+        raise ValueError(f"{method} needs labels, and the batch carries none")
+    return batch.target
 
 
 def widen(value: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.knowledge import UNLABELLED, Batch, Knowledge
-from limbeck.methods._parts import check_number, mean_over_labelled, widen
+from limbeck.methods._parts import check_number, labels_of, mean_over_labelled, widen
 from limbeck.methods.base import Method
 
 __all__ = ["CrossEntropy", "cross_entropy"]
@@ -83,8 +83,9 @@ class CrossEntropy(Method):
         self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0, below=1)
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
-        if batch.target is None:
-            raise ValueError("cross_entropy needs labels, and the batch carries none")
         return cross_entropy(
-            student.logits, batch.target, label_smoothing=self.label_smoothing, labelled=batch.labelled
+            student.logits,
+            labels_of("cross_entropy", batch),
+            label_smoothing=self.label_smoothing,
+            labelled=batch.labelled,
         )

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.knowledge import UNLABELLED, Batch, Knowledge
-from limbeck.methods._parts import check_logits, check_number, mean_over_labelled, taught, widen
+from limbeck.methods._parts import check_indexed, check_number, labels_of, mean_over_labelled, taught, widen
 from limbeck.methods.base import Method
 
 __all__ = ["DecoupledKD", "decoupled_kd"]
@@ -58,12 +58,7 @@ def decoupled_kd(
     Raises:
         ValueError: the shapes do not belong together, or there is one class only.
     """
-    check_logits("decoupled_kd", student_logits, teacher_logits)
-    if target.shape != student_logits.shape[:1] or student_logits.shape[1] < 2:
-        raise ValueError(
-            "decoupled_kd needs at least 2 classes and class indices [samples]; "
-            f"got logits {list(student_logits.shape)} and targets {list(target.shape)}"
-        )
+    check_indexed("decoupled_kd", student_logits, teacher_logits, target)
     classes = torch.arange(student_logits.shape[1], device=target.device)
     chosen = target.clamp(min=0)[:, None] == classes
     student, student_rest = _split(widen(student_logits) / temperature, chosen)
@@ -120,12 +115,10 @@ class DecoupledKD(Method):
         self.temperature = check_number("temperature", temperature, above=0)
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
-        if batch.target is None:
-            raise ValueError("decoupled_kd needs labels, and the batch carries none")
         return decoupled_kd(
             student.logits,
             taught("decoupled_kd", teacher).logits,
-            batch.target,
+            labels_of("decoupled_kd", batch),
             alpha=self.alpha,
             beta=self.beta,
             temperature=self.temperature,

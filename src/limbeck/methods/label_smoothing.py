@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from limbeck.knowledge import Batch, Knowledge
-from limbeck.methods._parts import check_number
+from limbeck.methods._parts import check_number, labels_of
 from limbeck.methods.base import Method
 from limbeck.methods.cross_entropy import cross_entropy
 
@@ -72,8 +72,9 @@ class LabelSmoothing(Method):
         self.smoothing = check_number("smoothing", smoothing, least=0, below=1)
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
-        if batch.target is None:
-            raise ValueError("label_smoothing needs labels, and the batch carries none")
         return label_smoothing(
-            student.logits, batch.target, smoothing=self.smoothing, labelled=batch.labelled
+            student.logits,
+            labels_of("label_smoothing", batch),
+            smoothing=self.smoothing,
+            labelled=batch.labelled,
         )

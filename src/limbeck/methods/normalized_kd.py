@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.knowledge import UNLABELLED, Batch, Knowledge
-from limbeck.methods._parts import check_logits, check_number, mean_over_labelled, taught, widen
+from limbeck.methods._parts import check_indexed, check_number, labels_of, mean_over_labelled, taught, widen
 from limbeck.methods.base import Method
 
 __all__ = ["NormalizedKD", "normalized_kd"]
@@ -57,12 +57,7 @@ def normalized_kd(
     Raises:
         ValueError: the shapes do not belong together, or there is one class only.
     """
-    check_logits("normalized_kd", student_logits, teacher_logits)
-    if target.shape != student_logits.shape[:1] or student_logits.shape[1] < 2:
-        raise ValueError(
-            "normalized_kd needs at least 2 classes and class indices [samples]; "
-            f"got logits {list(student_logits.shape)} and targets {list(target.shape)}"
-        )
+    check_indexed("normalized_kd", student_logits, teacher_logits, target)
     ours, theirs = widen(student_logits), widen(teacher_logits)
     own = target.clamp(min=0)[:, None]
     share = F.softmax(theirs, dim=1).gather(1, own)
@@ -101,12 +96,10 @@ class NormalizedKD(Method):
         self.temperature = check_number("temperature", temperature, above=0)
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
-        if batch.target is None:
-            raise ValueError("normalized_kd needs labels, and the batch carries none")
         return normalized_kd(
             student.logits,
             taught("normalized_kd", teacher).logits,
-            batch.target,
+            labels_of("normalized_kd", batch),
             gamma=self.gamma,
             temperature=self.temperature,
             labelled=batch.labelled,

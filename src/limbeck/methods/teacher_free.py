@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.knowledge import Batch, Knowledge
-from limbeck.methods._parts import check_number, mean_over_labelled, widen
+from limbeck.methods._parts import check_number, labels_of, mean_over_labelled, widen
 from limbeck.methods.base import Method
 
 __all__ = ["TeacherFree", "teacher_free"]
@@ -101,11 +101,9 @@ class TeacherFree(Method):
         self.temperature = check_number("temperature", temperature, above=0)
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
-        if batch.target is None:
-            raise ValueError("teacher_free needs labels, and the batch carries none")
         return teacher_free(
             student.logits,
-            batch.target,
+            labels_of("teacher_free", batch),
             confidence=self.confidence,
             temperature=self.temperature,
             labelled=batch.labelled,

@@ -10,6 +10,7 @@ that names it. A check from which a method's own declarations exempt it (it draw
 the reason instead. The project's own suite runs the same checks over every method that it finds.
 """
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -17,18 +18,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.knowledge import UNLABELLED, Knowledge
 from limbeck.methods import options as options_of
-from limbeck.methods._cases import CLASSES, INPUTS, SAMPLES, Case, Shape, Subject, loss_of, make_case, tensors
+from limbeck.methods._cases import CLASSES, INPUTS, SAMPLES, Shape, Subject, loss_of, make_case, tensors
+from limbeck.methods._promises import back, equal, gradients, refused, works
 from limbeck.methods.base import Method
 
 __all__ = ["CHECKS", "Subject", "check_method"]
-
-
-def _gradients(case: Case) -> list[Tensor]:
-    return [t.grad for t in tensors(case.student) if t.grad is not None]
 
 
 def finite(subject: Subject) -> str | None:
@@ -41,11 +39,11 @@ def finite(subject: Subject) -> str | None:
                 method = subject.ready(made, torch.float32)
                 with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                     loss = loss_of(method, case)
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
+                back(loss)
                 where = f"with {name} answers in {dtype}{' under autocast' if autocast else ''}"
                 assert loss.isfinite(), f"the loss is {loss.item()} {where}"
                 learned = [p.grad for p in method.parameters() if p.grad is not None]
-                for gradient in [*_gradients(case), *learned]:
+                for gradient in [*gradients(case), *learned]:
                     assert gradient.isfinite().all(), f"a gradient is not finite {where}"
     return None
 
@@ -55,8 +53,8 @@ def teaches_the_student_only(subject: Subject) -> str | None:
     case = make_case(subject)
     method = subject.ready(case)
     before = [t.detach().clone() for t in tensors(case.student) + tensors(case.teacher)]
-    loss_of(method, case).backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
-    assert any(bool((g != 0).any()) for g in _gradients(case)), "the student gets no gradient"
+    back(loss_of(method, case))
+    assert any(bool((g != 0).any()) for g in gradients(case)), "the student gets no gradient"
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, f"the method's own {name} gets no gradient"
@@ -73,19 +71,19 @@ def needs_what_it_declares(subject: Subject) -> str | None:
     case = make_case(subject)
     method = subject.ready(case)
     if subject.cls.kind != "label":
-        _refused(lambda: loss_of(method, replace(case, teacher=None)), "a missing teacher")
+        refused(lambda: loss_of(method, replace(case, teacher=None)), "a missing teacher")
     without = replace(case, batch=replace(case.batch, target=None))
     if subject.cls.kind == "label" or subject.cls.hard_targets:
-        _refused(lambda: loss_of(method, without), "missing labels")
+        refused(lambda: loss_of(method, without), "missing labels")
     else:
-        _works(lambda: loss_of(method, without), "missing labels, which are not declared as needed")
+        works(lambda: loss_of(method, without), "missing labels, which are not declared as needed")
     assert case.batch.target is not None
     shares = nn.functional.one_hot(case.batch.target, CLASSES).to(torch.float64)
     mixed = replace(case, batch=replace(case.batch, target=0.7 * shares + 0.3 * shares.flip(0)))
     if subject.cls.hard_targets:
-        _refused(lambda: loss_of(method, mixed), "mixed targets")
+        refused(lambda: loss_of(method, mixed), "mixed targets")
     else:
-        _works(lambda: loss_of(method, mixed), "mixed targets, while `hard_targets` is not declared")
+        works(lambda: loss_of(method, mixed), "mixed targets, while `hard_targets` is not declared")
     return None
 
 
@@ -102,12 +100,12 @@ def skips_unlabelled(subject: Subject) -> str | None:
     half = replace(case, batch=replace(case.batch, target=target))
     labelled = case.rows(torch.arange(1, SAMPLES, 2))
     method = subject.ready(case)
-    _equal(loss_of(method, half), loss_of(method, labelled), "unlabelled samples count")
+    equal(loss_of(method, half), loss_of(method, labelled), "unlabelled samples count")
     none = replace(case, batch=replace(case.batch, target=torch.full_like(target, UNLABELLED)))
     loss = loss_of(method, none)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
+    back(loss)
     assert loss == 0, f"a batch without labels gives {loss.item()}, not 0"
-    assert all(bool((g == 0).all()) for g in _gradients(none)), "a batch without labels gives a gradient"
+    assert all(bool((g == 0).all()) for g in gradients(none)), "a batch without labels gives a gradient"
     return None
 
 
@@ -140,11 +138,11 @@ def same_in_any_order(subject: Subject) -> str | None:
         loss_of(subject.ready(case), case),
         loss_of(subject.ready(case), other.rows(order)),
     )
-    _equal(straight, shuffled, "the order of the samples changes the loss")
-    straight.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
-    shuffled.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
-    for a, b in zip(_gradients(case), _gradients(other), strict=True):
-        _equal(a, b, "the order of the samples changes the gradient")
+    equal(straight, shuffled, "the order of the samples changes the loss")
+    back(straight)
+    back(shuffled)
+    for a, b in zip(gradients(case), gradients(other), strict=True):
+        equal(a, b, "the order of the samples changes the gradient")
     return None
 
 
@@ -168,7 +166,7 @@ def same_in_halves(subject: Subject) -> str | None:
     ):
         whole = replace(case, batch=replace(batch, labelled=None))
         parts = [loss_of(subject.ready(case), replace(case, batch=batch).rows(half)) for half in halves]
-        _equal(loss_of(subject.ready(case), whole), torch.stack(parts).mean(), "halves give another loss")
+        equal(loss_of(subject.ready(case), whole), torch.stack(parts).mean(), "halves give another loss")
     return None
 
 
@@ -190,7 +188,7 @@ def continues_from_its_state(subject: Subject) -> str | None:
     """What the method learned or remembers is in its `state_dict`, so that a run can be resumed."""
     case = make_case(subject)
     first, second = subject.ready(case), subject.ready(case)
-    loss_of(first, case).backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
+    back(loss_of(first, case))
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.sub_(0.1 * (0 if parameter.grad is None else parameter.grad))
@@ -208,14 +206,14 @@ def compiles_in_one_graph(subject: Subject) -> str | None:
         call = torch.compile(subject.ready(case, torch.float32), fullgraph=True, backend="aot_eager")
         losses = loss_of(subject.ready(case, torch.float32), plain), loss_of(call, compiled)
         for loss in losses:
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it bare
+            back(loss)
     except torch._dynamo.exc.TorchDynamoException as error:
         raise AssertionError(f"it does not compile in one graph: {error}") from error
     finally:
         torch.compiler.reset()
-    _equal(*losses, "the compiled loss differs", tolerance=1e-5)
-    for a, b in zip(_gradients(plain), _gradients(compiled), strict=True):
-        _equal(a, b, "the compiled gradient differs", tolerance=1e-5)
+    equal(*losses, "the compiled loss differs", tolerance=1e-5)
+    for a, b in zip(gradients(plain), gradients(compiled), strict=True):
+        equal(a, b, "the compiled gradient differs", tolerance=1e-5)
     return None
 
 
@@ -226,8 +224,7 @@ def refuses_bad_options(subject: Subject) -> str | None:
     for name in options_of(subject.cls):
         for bad in (math.nan, math.inf, "no such value", object()):
             given = {**subject.options, name: bad}
-            # mypy cannot infer the type of a lambda with a default.
-            message = _refused(lambda given=given: subject.cls(**given), f"{name}={bad!r}")  # type: ignore[misc]
+            message = refused(functools.partial(subject.cls, **given), f"{name}={bad!r}")
             assert name in message, f"the message for {name}={bad!r} does not name the option: {message}"
     return None
 
@@ -240,32 +237,6 @@ def says_what_it_is(subject: Subject) -> str | None:
     odd = set(subject.cls.published) - known
     assert not odd, f"`published` names options that do not exist: {sorted(odd)}"
     return None
-
-
-def _refused(call: Callable[[], object], what: str) -> str:
-    try:
-        call()
-    except ValueError as error:
-        return str(error)
-    except Exception as error:
-        raise AssertionError(
-            f"{what} ends in {type(error).__name__}, not in a ValueError: {error}"
-        ) from error
-    raise AssertionError(f"{what} is not refused")
-
-
-def _works(call: Callable[[], Tensor], what: str) -> None:
-    try:
-        loss = call()
-    except Exception as error:
-        raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
-    assert loss.isfinite(), f"{what}: the loss is {loss.item()}"
-
-
-def _equal(a: Tensor, b: Tensor, message: str, tolerance: float = 1e-9) -> None:
-    assert torch.allclose(a, b, rtol=tolerance, atol=tolerance), (
-        f"{message}: {a.tolist()} against {b.tolist()}"
-    )
 
 
 CHECKS: tuple[Callable[[Subject], str | None], ...] = (

@@ -5,7 +5,8 @@ from typing import Any
 
 from limbeck.report import words
 from limbeck.report.charts import COLOURS, Figure, draw, spread_out
-from limbeck.report.record import Record, Series, mean
+from limbeck.report.record import Record, Series
+from limbeck.report.values import mean
 
 __all__ = ["learning", "losses", "variants"]
 

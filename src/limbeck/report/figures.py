@@ -6,7 +6,8 @@ from typing import Any
 
 from limbeck.report import words
 from limbeck.report.charts import COLOURS, Figure, Label, draw, place
-from limbeck.report.record import Record, Row, mean
+from limbeck.report.record import Record, Row
+from limbeck.report.values import mean
 
 __all__ = ["against", "agreement", "by_class", "by_seed", "gains"]
 

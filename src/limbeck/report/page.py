@@ -6,8 +6,9 @@ from pathlib import Path
 
 from limbeck.report import curves, figures, words
 from limbeck.report.charts import Figure
-from limbeck.report.record import Record, Row, mean, read
+from limbeck.report.record import Record, Row, read
 from limbeck.report.render import Table, render, store
+from limbeck.report.values import mean
 from limbeck.report.variants import records, render_variants
 
 __all__ = ["write"]

@@ -6,7 +6,6 @@ finite is None, and the page leaves it out.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 import yaml
 
 from limbeck.errors import InputError
+from limbeck.report.values import listing, mapping, number, plain, total, values
 
-__all__ = ["Gain", "Record", "Row", "Series", "mean", "number", "parts", "read", "spread"]
+__all__ = ["Gain", "Record", "Row", "Series", "parts", "read"]
 
 LABELS = {"teacher": "Teacher", "control": "Control", "student": "Student", "onnx": "ONNX", "int8": "int8"}
 RUN_FILES = "recipe.yaml, result.json and metrics.jsonl"
@@ -114,32 +114,6 @@ class Record:
         return rows
 
 
-def number(value: object) -> float | None:
-    """A finite float, or None. A list gives the mean of its numbers, a measurement its median."""
-    if isinstance(value, Mapping):
-        value = value.get("median_ms", value.get("mean"))
-    if isinstance(value, list):
-        return mean(tuple(number(v) for v in value))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def mean(values: tuple[float | None, ...]) -> float | None:
-    """Mean of the values that are there; None when there is none."""
-    there = [v for v in values if v is not None]
-    return math.fsum(there) / len(there) if there else None
-
-
-def spread(values: tuple[float | None, ...]) -> float | None:
-    """Standard deviation over seeds (n - 1); None for fewer than two values."""
-    there = [v for v in values if v is not None]
-    if len(there) < 2:
-        return None
-    centre = math.fsum(there) / len(there)
-    return math.sqrt(math.fsum((v - centre) ** 2 for v in there) / (len(there) - 1))
-
-
 def read(run: Path) -> Record:
     """Reads a run folder.
 
@@ -158,16 +132,16 @@ def read(run: Path) -> Record:
         name=str(result.get("name") or run.resolve().name),
         version=str(result.get("limbeck") or ""),
         metric=metric,
-        seeds=tuple(int(s) for s in _list(result.get("seeds")) if number(s) is not None),
+        seeds=tuple(int(s) for s in listing(result.get("seeds")) if number(s) is not None),
         rows=rows,
         gain=_gain(result.get("gain")),
-        seconds={k: s for k, v in _mapping(result.get("seconds")).items() if (s := _total(v)) is not None},
-        environment={str(k): _plain(v) for k, v in _mapping(result.get("environment")).items()},
-        others={str(k): _plain(v) for k, v in _mapping(result.get("metrics")).items()},
+        seconds={k: s for k, v in mapping(result.get("seconds")).items() if (s := total(v)) is not None},
+        environment={str(k): plain(v) for k, v in mapping(result.get("environment")).items()},
+        others={str(k): plain(v) for k, v in mapping(result.get("metrics")).items()},
         series=_series(_text(run / "metrics.jsonl"), metric),
         recipe=recipe,
         settings=_settings(recipe),
-        classes=tuple(map(str, _list(result.get("classes")))),
+        classes=tuple(map(str, listing(result.get("classes")))),
     )
 
 
@@ -181,7 +155,7 @@ def parts(run: Path) -> dict[str, tuple[Row, Gain | None]]:
     metric = str(result.get("metric") or "accuracy")
     return {
         str(name): (_row("student", part, metric), _gain(part.get("gain")))
-        for name, part in _mapping(result.get("variants")).items()
+        for name, part in mapping(result.get("variants")).items()
         if isinstance(part, Mapping)
     }
 
@@ -218,46 +192,14 @@ def _settings(recipe: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _values(value: object) -> tuple[float | None, ...]:
-    """One value for each seed; a bare number is one value."""
-    if isinstance(value, list):
-        return tuple(number(v) for v in value)
-    return () if number(value) is None else (number(value),)
-
-
-def _total(value: object) -> float | None:
-    if isinstance(value, list):
-        there = [v for v in map(number, value) if v is not None]
-        return math.fsum(there) if there else None
-    return number(value)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return ", ".join(_plain(v) for v in value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k}: {_plain(v)}" for k, v in value.items())
-    return "" if value is None else str(value)
-
-
 def _row(key: str, part: Mapping[str, Any], metric: str) -> Row:
     parameters, size = number(part.get("parameters")), number(part.get("bytes"))
     return Row(
         key=key,
-        score=_values(part.get(metric)),
-        best=_values(part.get("best")),
-        agreement=_values(part.get("agreement")),
-        ece=_values(part.get("ece")),
+        score=values(part.get(metric)),
+        best=values(part.get("best")),
+        agreement=values(part.get("agreement")),
+        ece=values(part.get("ece")),
         per_class=_classes(part.get("per_class")),
         parameters=None if parameters is None else int(parameters),
         bytes=None if size is None else int(size),
@@ -268,7 +210,7 @@ def _row(key: str, part: Mapping[str, Any], metric: str) -> Row:
 
 def _classes(value: object) -> tuple[float, ...]:
     """Accuracy by class; a list for each seed is averaged. Classes without samples count as absent: ()."""
-    rows = _list(value)
+    rows = listing(value)
     if rows and all(isinstance(r, list) for r in rows) and len({len(r) for r in rows}) == 1:
         rows = [number(list(column)) for column in zip(*rows, strict=True)]
     found = [number(v) for v in rows]
@@ -276,13 +218,13 @@ def _classes(value: object) -> tuple[float, ...]:
 
 
 def _gain(value: object) -> Gain | None:
-    centre = number(_mapping(value).get("mean"))
+    centre = number(mapping(value).get("mean"))
     if centre is None:
         return None
-    ends = [number(v) for v in _list(_mapping(value).get("interval"))]
+    ends = [number(v) for v in listing(mapping(value).get("interval"))]
     low, high = ends if len(ends) == 2 else (None, None)
     interval = (low, high) if low is not None and high is not None else None
-    return Gain(centre, interval, int(number(_mapping(value).get("seeds")) or 1))
+    return Gain(centre, interval, int(number(mapping(value).get("seeds")) or 1))
 
 
 def _series(text: str, metric: str) -> tuple[Series, ...]:
@@ -293,7 +235,7 @@ def _series(text: str, metric: str) -> tuple[Series, ...]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        epoch = number(_mapping(entry).get("epoch"))
+        epoch = number(mapping(entry).get("epoch"))
         if epoch is not None:
             key = (str(entry.get("role", "")), int(number(entry.get("seed")) or 0))
             lines.setdefault(key, {}).setdefault(epoch, {}).update(entry)
@@ -306,7 +248,7 @@ def _one(role: str, seed: int, epochs: Mapping[float, Mapping[str, Any]], metric
     for epoch, entry in sorted(epochs.items()):
         if (score := number(entry.get(metric))) is not None:
             scores.append((epoch, score))
-        for term, value in _mapping(entry.get("losses")).items():
+        for term, value in mapping(entry.get("losses")).items():
             if (loss := number(value)) is not None:
                 losses.setdefault(str(term), []).append((epoch, loss))
     return Series(role, seed, tuple(scores), {term: tuple(points) for term, points in losses.items()})

@@ -7,8 +7,9 @@ from typing import Any
 
 from limbeck.report import curves, figures, words
 from limbeck.report.charts import Figure
-from limbeck.report.record import Record, Row, mean, parts, read
+from limbeck.report.record import Record, Row, parts, read
 from limbeck.report.render import Table, render
+from limbeck.report.values import mean
 
 __all__ = ["records", "render_variants"]
 

@@ -6,7 +6,8 @@ metric that a gain is taken of.
 
 from dataclasses import dataclass
 
-from limbeck.report.record import Gain, Record, Row, mean, spread
+from limbeck.report.record import Gain, Record, Row
+from limbeck.report.values import mean, spread
 
 __all__ = [
     "Verdict",

@@ -6,7 +6,6 @@ name, forced to the disk, and then renamed, which is atomic; `state.json` carrie
 torn or altered state is noticed and the one before it is used.
 """
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import WorkError
+from limbeck.files import draft, flush
 
 __all__ = ["States", "explain", "write_atomically"]
 
@@ -46,31 +46,31 @@ class States:
         tensors: dict[str, Tensor] = {}
         tree = _split(state, tensors)
         final = self.folder / f"step-{step:09d}"
-        draft = self.folder / f".{final.name}.part"
+        part = self.folder / f".{final.name}.part"
         try:
-            self._write(draft, tree, tensors)
+            self._write(part, tree, tensors)
             if final.exists():
                 shutil.rmtree(final)
-            draft.rename(final)
-            _sync_folder(self.folder)
+            part.rename(final)
+            flush(self.folder)
         except OSError as error:
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(part, ignore_errors=True)
             saved = self._saved()
             kept = f"The state {saved[-1].name} is saved." if saved else "No state was saved before."
             raise explain(error, final, kept) from error
         self._tidy(final)
         return final
 
-    def _write(self, draft: Path, tree: Any, tensors: dict[str, Tensor]) -> None:
+    def _write(self, part: Path, tree: Any, tensors: dict[str, Tensor]) -> None:
         from safetensors.torch import save
 
-        draft.mkdir(parents=True, exist_ok=True)
+        part.mkdir(parents=True, exist_ok=True)
         data = save(tensors)
-        _write_synced(draft / "tensors.safetensors", data)
+        _write_synced(part / "tensors.safetensors", data)
         body = json.dumps({"format": FORMAT, "tensors": hashlib.sha256(data).hexdigest(), "tree": tree})
         envelope = {"sha256": hashlib.sha256(body.encode()).hexdigest(), "body": body}
-        _write_synced(draft / "state.json", json.dumps(envelope).encode())
-        _sync_folder(draft)
+        _write_synced(part / "state.json", json.dumps(envelope).encode())
+        flush(part)
 
     def load(self) -> dict[str, Any] | None:
         """The newest whole state, or None when there is none."""
@@ -163,16 +163,6 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return  # only there can a folder be opened
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def explain(error: OSError, path: Path, kept: str = "All that was saved before is still there.") -> WorkError:
     """The error for a file that cannot be written; a full disk is named as such."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -186,14 +176,5 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     Raises:
         WorkError: the disk is full, or the place cannot be written.
     """
-    # One fixed name: a process killed here leaves one such file, and the next one writes over it.
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(draft, data.encode() if isinstance(data, str) else data)
-        draft.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise explain(error, path) from error
+    with draft(path, explain) as part:
+        _write_synced(part, data.encode() if isinstance(data, str) else data)
