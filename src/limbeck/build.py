@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck import data as data_sources
 from limbeck import methods, models, weights
@@ -193,7 +193,17 @@ def make_scheme(
 ) -> Offline:
     """Student, objective and teacher joined; the objective's own layers are built from a probe batch."""
     tapped = Tapped(student.model, objective.student_taps, student.adapter, who="student")
-    setup(tapped, objective, teacher, probe_batch(data), len(data.train), len(data.classes), seed)
+    train = data.train
+    setup(
+        tapped,
+        objective,
+        teacher,
+        probe_batch(data),
+        len(train),
+        len(data.classes),
+        seed,
+        torch.as_tensor(train.targets),
+    )
     return Offline(tapped, objective, teacher)
 
 
@@ -205,6 +215,7 @@ def setup(
     samples: int,
     classes: int,
     seed: int,
+    targets: Tensor | None = None,
 ) -> None:
     """Ask both networks about a probe batch and let the methods build their layers from the answers.
 
@@ -235,6 +246,7 @@ def setup(
         teacher_head=None if teacher is None else models.head(teacher.network.model),
         samples=samples,
         classes=classes or int(answer.logits.shape[1]),
+        targets=targets,
         generator=torch.Generator().manual_seed(seed),
     )
     try:

@@ -15,7 +15,7 @@ from limbeck import functional
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods import contrastive as crd_module
 from limbeck.methods import holistic_graph as hkd_module
-from limbeck.methods._memory import random_bank, remember
+from limbeck.methods._memory import Strangers, random_bank, remember
 from limbeck.methods.base import Method, Probe
 from limbeck.methods.contrastive import Contrastive
 from limbeck.methods.holistic_graph import HolisticGraph
@@ -141,9 +141,8 @@ def test_holistic_graph_adds_samples_and_their_neighbourhoods() -> None:
     banks = [method.student_bank.clone().tolist(), method.teacher_bank.clone().tolist()]
     loss = seeded(method, student, teacher, batch)
     torch.manual_seed(7)
-    drawn = torch.randint(SAMPLES - 1, (4, 9))
     assert batch.index is not None
-    rows = (drawn + (drawn >= batch.index[:, None])).tolist()
+    rows = method.strangers.draw(batch.index, 9).tolist()
     alone, around = [], []
     for number, answer in enumerate((student, teacher)):
         embed, graph = method.embeddings[number], method.graphs[number]
@@ -218,6 +217,38 @@ def test_a_bank_moves_by_the_momentum_and_keeps_its_length() -> None:
     torch.testing.assert_close(method.student_bank, expected)
     for rows in (method.student_bank, method.teacher_bank):
         torch.testing.assert_close(rows.norm(dim=1), torch.ones(SAMPLES, dtype=torch.float64))
+
+
+def drawn_often(targets: Tensor | None, index: list[int], samples: int = 6) -> list[list[int]]:
+    """How often each sample is drawn for each of these, in 6000 draws."""
+    torch.manual_seed(0)
+    rows = Strangers(samples, targets).draw(torch.tensor(index), 6000)
+    return [torch.bincount(row, minlength=samples).tolist() for row in rows]
+
+
+def test_negatives_are_of_other_classes_and_all_of_those_alike() -> None:
+    targets = torch.tensor([2, 0, 2, 1, 0, 2])
+    for index, counts in zip(range(6), drawn_often(targets, list(range(6))), strict=True):
+        others = [i for i in range(6) if targets[i] != targets[index]]
+        assert [i for i, count in enumerate(counts) if count] == others
+        for i in others:  # five standard deviations of a binomial count
+            expected = 6000 / len(others)
+            assert abs(counts[i] - expected) < 5 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize("targets", [None, [-1] * 6, [3] * 6], ids=["not given", "not known", "one class"])
+def test_without_classes_to_tell_apart_all_but_the_sample_itself_are_negatives(
+    targets: list[int] | None,
+) -> None:
+    given = None if targets is None else torch.tensor(targets)
+    for index, counts in zip((0, 4), drawn_often(given, [0, 4]), strict=True):
+        assert [i for i, count in enumerate(counts) if not count] == [index]
+
+
+def test_samples_without_a_label_are_everybodys_negatives() -> None:
+    known, unknown = drawn_often(torch.tensor([0, 0, 1, -1, -1, 1]), [0, 3])
+    assert [i for i, count in enumerate(known) if count] == [2, 3, 4, 5]
+    assert [i for i, count in enumerate(unknown) if count] == [0, 1, 2, 4, 5]
 
 
 def test_of_a_sample_seen_twice_the_last_counts() -> None:

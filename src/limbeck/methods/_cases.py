@@ -66,6 +66,7 @@ class Case:
             teacher_head=None if teacher is None else _head(teacher),
             samples=4 * SAMPLES,
             classes=CLASSES,
+            targets=torch.arange(4 * SAMPLES) % CLASSES,
             generator=torch.Generator().manual_seed(1),
         )
 

@@ -1,13 +1,13 @@
 """A remembered embedding for every training sample, for methods that contrast a sample with many others."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from limbeck.knowledge import Batch
+from limbeck.knowledge import UNLABELLED, Batch
 from limbeck.methods.base import Probe
 
-__all__ = ["check_rows", "random_bank", "remember", "rows_of", "scores"]
+__all__ = ["Strangers", "check_rows", "random_bank", "remember", "rows_of", "scores"]
 
 
 def random_bank(samples: int, dimension: int, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -23,15 +23,55 @@ def random_bank(samples: int, dimension: int, like: Tensor, generator: torch.Gen
     return F.normalize((2 * drawn - 1).to(like), dim=1)
 
 
-def check_rows(method: str, probe: Probe, *, least: int = 1) -> int:
+class Strangers(nn.Module):
+    """Draws samples with which a sample is contrasted: of other classes, uniformly, with replacement.
+
+    A sample whose own class is not known, or is the only one, is contrasted with all samples but itself.
+
+    Args:
+        samples: number of training samples, at least 2.
+        targets: class of each, [samples], `UNLABELLED` where it is not known; None: nowhere.
+    """
+
+    order: Tensor
+    first: Tensor
+    kin: Tensor
+
+    def __init__(self, samples: int, targets: Tensor | None) -> None:
+        super().__init__()
+        own = torch.arange(samples)
+        group = own
+        if targets is not None:
+            known = targets.cpu() != UNLABELLED
+            # Numbers beyond all classes: a group of one.
+            group = torch.where(known, targets.cpu(), own + int(targets.max()) + 1)
+            if bool((group == group[0]).all()):
+                group = own
+        order = group.argsort(stable=True)
+        _, which, counts = torch.unique(group, return_inverse=True, return_counts=True)
+        starts = counts.cumsum(0) - counts
+        # Made from the data at each start, so a state need not carry them.
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("first", starts[which], persistent=False)
+        self.register_buffer("kin", counts[which], persistent=False)
+
+    def draw(self, index: Tensor, count: int) -> Tensor:
+        """For each sample of a batch [B], the numbers of `count` others, [B, count]."""
+        first, kin = self.first[index, None], self.kin[index, None]
+        # One range for all rows, folded to each row's own: uneven by less than a part in 10¹².
+        drawn = torch.randint(2**62, (len(index), count), device=index.device) % (len(self.order) - kin)
+        return self.order[torch.where(drawn >= first, drawn + kin, drawn)]
+
+
+def check_rows(method: str, probe: Probe) -> int:
     """The number of training samples, which is that of a bank's rows.
 
     Raises:
         ValueError: the number is not known or too small, or batches do not say which samples they hold.
     """
-    if probe.samples < least:
+    if probe.samples < 2:
         raise ValueError(
-            f"{method} keeps an embedding for each training sample and needs their number, at least {least}; "
+            f"{method} keeps an embedding for each training sample and needs their number, at least 2; "
             f"got {probe.samples}"
         )
     _index(method, probe.batch)

@@ -29,6 +29,7 @@ class Probe:
         teacher_head: the teacher's.
         samples: number of training samples.
         classes: number of classes.
+        targets: class of each training sample, [samples] int64, `UNLABELLED` where not known; None: nowhere.
         generator: for the initial values of the method's own layers.
     """
 
@@ -41,6 +42,7 @@ class Probe:
     teacher_head: nn.Module | None = None
     samples: int = 0
     classes: int = 0
+    targets: Tensor | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
 
 

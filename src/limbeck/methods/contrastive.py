@@ -16,9 +16,10 @@ Then the rows of the batch move: bank_i ← momentum · bank_i + (1 − momentum
 Conventions. Z is n times the mean of exp(e·m / τ) over the first batch, one number for each side, and is kept
 from then on. Banks start uniform in a cube around zero and of length 1 (the authors draw them so that their
 length is 1 on average). Everything is computed on logarithms, without the 1e-7 that the authors add to
-denominators. The K rows are drawn uniformly over all samples, with replacement, so the sample itself may be
-among them and K may exceed n; the authors' code for CIFAR draws them from the samples of *other classes*, for
-which it knows all labels beforehand. Half precision: the linear layers follow autocast, the rest is float32.
+denominators. The K rows are drawn uniformly from the samples of other classes, as the authors' code for CIFAR
+does, but always with replacement, so K may exceed their number. Where labels are not known (a sample without
+one, or a loop from Python, which does not show all labels beforehand), a sample is compared with all but
+itself. Half precision: the linear layers follow autocast, the rest is float32.
 
 Published: weight 0.8 beside 1 · cross-entropy on CIFAR-100, 128 dimensions, K = 16384, τ = 0.07, momentum
 0.5, of what enters the classifier.
@@ -40,7 +41,7 @@ from torch.nn import functional as F
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods._gather import everyones
 from limbeck.methods._layers import linear
-from limbeck.methods._memory import check_rows, random_bank, remember, rows_of, scores
+from limbeck.methods._memory import Strangers, check_rows, random_bank, remember, rows_of, scores
 from limbeck.methods._parts import check_count, check_number, flat, paired, widen
 from limbeck.methods.base import Method, Probe
 
@@ -153,6 +154,7 @@ class Contrastive(Method):
     student_bank: Tensor
     teacher_bank: Tensor
     log_normalizers: Tensor
+    strangers: Strangers
 
     def __init__(
         self,
@@ -181,6 +183,7 @@ class Contrastive(Method):
         self.student_bank, self.teacher_bank = (
             random_bank(samples, self.dimension, f, probe.generator) for f in features
         )
+        self.strangers = Strangers(samples, probe.targets)
         self.log_normalizers = self.log_normalizers.to(features[0])
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
@@ -191,8 +194,7 @@ class Contrastive(Method):
             F.normalize(widen(embed(flat("contrastive", feature))), dim=1, eps=1e-6)
             for embed, feature in zip(self.embeddings, pair, strict=True)
         )
-        others = torch.randint(samples, (len(index), self.negatives), device=index.device)
-        drawn = torch.cat([index[:, None], others], 1)
+        drawn = torch.cat([index[:, None], self.strangers.draw(index, self.negatives)], 1)
         both = (
             scores(ours, self.teacher_bank, drawn, self.temperature),
             scores(theirs, self.student_bank, drawn, self.temperature),

@@ -24,8 +24,8 @@ Conventions. This follows the authors' code, which has the first two terms besid
 is the cosine of the softmax of the logits. Where a batch has fewer than k samples, all are neighbours (the
 code then leaves the graph out). Banks start uniform in a cube around zero and of length 1.
 
-Simplified. The code draws the K others from the samples of other classes, for which it knows all labels
-beforehand; here they are drawn from all other samples, with replacement, so K may exceed n. No edge has a
+The K others are drawn uniformly from the samples of other classes, as the code does, with replacement, so K
+may exceed their number; where labels are not known, from all samples but the one itself. No edge has a
 weight, as in the code; the paper's comparison of other graph networks is left out.
 
 Published: weight 3 beside 1 · cross-entropy on CIFAR-100, 128 dimensions, K = 16384, τ = 0.07, k = 8, H = 1,
@@ -47,7 +47,7 @@ from torch.nn import functional as F
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods._gather import everyones, place
 from limbeck.methods._layers import linear
-from limbeck.methods._memory import check_rows, random_bank, remember, rows_of, scores
+from limbeck.methods._memory import Strangers, check_rows, random_bank, remember, rows_of, scores
 from limbeck.methods._parts import check_count, check_number, flat, paired, taught, widen
 from limbeck.methods.base import Method, Probe
 
@@ -165,6 +165,7 @@ class HolisticGraph(Method):
 
     student_bank: Tensor
     teacher_bank: Tensor
+    strangers: Strangers
 
     def __init__(
         self,
@@ -190,7 +191,7 @@ class HolisticGraph(Method):
         self.register_buffer("teacher_bank", torch.empty(0, self.dimension))
 
     def setup(self, probe: Probe) -> None:
-        samples = check_rows("holistic_graph", probe, least=2)
+        samples = check_rows("holistic_graph", probe)
         pair = paired("holistic_graph", probe.student, probe.teacher)[0]
         features = [flat("holistic_graph", f) for f in pair]
         width, generator = self.dimension, probe.generator
@@ -201,15 +202,14 @@ class HolisticGraph(Method):
             linear((1 + self.hops) * width, width, generator, gain="linear").to(f) for f in features
         )
         self.student_bank, self.teacher_bank = (random_bank(samples, width, f, generator) for f in features)
+        self.strangers = Strangers(samples, probe.targets)
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
         answers = (student, taught("holistic_graph", teacher))
         pair = paired("holistic_graph", *answers)[0]
         samples = len(self.student_bank)
         index = rows_of("holistic_graph", batch, samples)
-        # Uniform over all samples but the one itself.
-        others = torch.randint(samples - 1, (len(index), self.negatives), device=index.device)
-        others = others + (others >= index[:, None])
+        others = self.strangers.draw(index, self.negatives)
         own = slice(place() * len(index), (place() + 1) * len(index))
         everyone, alone, around = [], [], []
         for embed, graph, feature, answer in zip(self.embeddings, self.graphs, pair, answers, strict=True):
