@@ -16,7 +16,14 @@ def test_a_recipe_loads_and_its_header_tells(path: Path) -> None:
     assert recipe.name == path.stem
     header = "".join(line for line in path.read_text().splitlines(True) if line.startswith("#"))
     command = "compare" if recipe.variants else "distill"
-    for word in ("Method", "https://", f"limbeck {command} recipes/{path.name}", "Result", "Time", "Hardware"):
+    for word in (
+        "Method",
+        "https://",
+        f"limbeck {command} recipes/{path.name}",
+        "Result",
+        "Time",
+        "Hardware",
+    ):
         assert word in header, word
 
 
