@@ -3,11 +3,13 @@
     python docs/generate.py
 
 Run it after a change to a method, to a recipe's keys or to a command. `methods.md` and `papers.md` are
-written whole. In `recipe.md` and `commands.md`, what stands between `<!-- generated: NAME -->` and
-`<!-- end -->` is replaced, and the rest is left alone. A test runs this and wants nothing to change.
+written whole. In `recipe.md`, `commands.md` and `comparison.md`, what stands between
+`<!-- generated: NAME -->` and `<!-- end -->` is replaced, and the rest is left alone. A test runs this and
+wants nothing to change.
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,15 @@ PAIRS = {
 AUTO = {
     "embedding": "what enters the classifiers",
     "map": "the last maps",
-    "stages": "the last map of every resolution",
+    "classified": "the last maps, or what enters the classifiers where either takes anything else",
+    "middle": "the maps in the middle of the networks",
+    "stages": "the last map of every stage",
+    "before_relu": "the last map of every stage, before its ReLU",
+    "flow": "the map that enters the first stage, then the last map of every stage",
+}
+STAGES = {
+    "alone": "the student learns from it by itself first, then from the other terms without it",
+    "layers": "layers of its own are trained first, by the teacher alone",
 }
 PARTS = {
     "Recipe": "Top level",
@@ -41,6 +51,7 @@ PARTS = {
     "TermSpec": "objective.TERM",
     "RampSpec": "objective.TERM.weight, as a ramp",
     "StepsSpec": "objective.TERM.weight, in steps",
+    "StageSpec": "stages.N",
     "SchemeSpec": "scheme",
     "TrainSpec": "train",
     "OptimizerSpec": "train.optimizer",
@@ -57,6 +68,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "methods.md": methods_page(),
         DOCS / "papers.md": papers_page(),
+        DOCS / "comparison.md": filled(DOCS / "comparison.md", comparison_parts()),
         DOCS / "recipe.md": filled(DOCS / "recipe.md", {"keys": recipe_keys}),
         DOCS / "commands.md": filled(DOCS / "commands.md", command_parts()),
     }
@@ -139,6 +151,9 @@ def section(card: dict[str, Any]) -> str:
     ]
     if card["hard_targets"]:
         facts.append("- Needs class indices: mixed labels are refused.")
+    if card["stage"] in STAGES:
+        facts.append(f"- Stages: {STAGES[card['stage']]}; see [stages](recipe.md#stages).")
+    facts += [f"- Between unlike networks: {card['unlike']}"] if card["unlike"] else []
     facts += ["- Draws random numbers."] if card["random"] else []
     facts += ["- Remembers earlier batches."] if card["stateful"] else []
     facts += ["- Compares the samples of a batch with each other."] if card["compares_samples"] else []
@@ -207,6 +222,30 @@ def papers_page() -> str:
         + table(("Paper", "Method", "Also used"), listed)
         + "\n"
     )
+
+
+# Comparison
+
+
+def comparison_parts() -> dict[str, Callable[[], str]]:
+    """The tables of the page of comparison, from the figures in `measured/`."""
+    sys.path.insert(0, str(DOCS / "measured"))
+    from side_by_side import outcomes, side_by_side
+
+    figures = (
+        "Method",
+        "Last epoch",
+        "Best epoch",
+        "Agreement",
+        "Calibration error",
+        "Gain",
+        "95 % interval",
+    )
+    costs = ("Method", "Needs", "A step costs", "Gain, points (95 % interval)")
+    return {
+        "outcomes": lambda: table(figures, outcomes()),
+        "side by side": lambda: table(costs, side_by_side(cards())),
+    }
 
 
 # Recipes

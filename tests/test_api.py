@@ -155,11 +155,11 @@ class TestTheControl:
         feed = DataLoader(data, 8, shuffle=True, generator=generator)
         distill(net(seed=1), net(dropout=0.5), feed, epochs=3, **QUIET)
         probe = 8
-        run = len(data.given) // 2
-        assert run == probe + 3 * 24
-        first, second = data.given[:run], data.given[run:]
-        assert first == second
-        passes = [first[probe + i * 24 : probe + (i + 1) * 24] for i in range(3)]
+        trained = data.given[2 * probe :]  # both are set up before either is trained
+        run = len(trained) // 2
+        assert run == 3 * 24
+        assert trained[:run] == trained[run:]
+        passes = [trained[i * 24 : (i + 1) * 24] for i in range(3)]
         assert len({tuple(int(v) for v in p) for p in passes}) == 3
 
     def test_it_starts_from_the_students_weights_and_adapters(self) -> None:

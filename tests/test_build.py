@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limbeck import build, weights
+from limbeck import assembly, build, weights
 from limbeck.data import Data
 from limbeck.data.samples import TensorSamples
 from limbeck.errors import InputError
 from limbeck.knowledge import UNLABELLED
 from limbeck.objective import Objective, Ramp, Term
 from limbeck.recipe import Recipe
+from limbeck.runner import run
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
 
@@ -82,7 +83,7 @@ class TestStudents:
         objective = Objective({"hint": Term(layers={names[0]: names[0]})})
         teacher = build.make_teacher(recipe(), data, objective.teacher_taps)
         global_state = torch.default_generator.get_state()
-        scheme = build.make_scheme(student, objective, teacher, data, 0)
+        scheme = assembly.make_scheme(student, objective, teacher, data, 0)
         assert torch.equal(torch.default_generator.get_state(), global_state)
         assert same(state(student.model), before)
         assert any("regressors" in name for name, _ in scheme.named_parameters())
@@ -225,7 +226,7 @@ def test_a_compiled_teacher_is_not_compiled_for_the_probe() -> None:
     teacher.network.compile(backend=backend)
     teacher(data.train.take(np.arange(12), None, 0))
     for seed in (0, 1):
-        build.make_scheme(build.make_student(asked, data, seed), objective, teacher, data, seed)
+        assembly.make_scheme(build.make_student(asked, data, seed), objective, teacher, data, seed)
     assert sizes == [[12]]
 
 
@@ -233,7 +234,7 @@ class TestSetup:
     def run(self, student: nn.Module, objective: Objective, teacher: nn.Module | None = None) -> Tapped:
         tapped = Tapped(student, objective.student_taps, who="student")
         master = None if teacher is None else Frozen(Tapped(teacher, objective.teacher_taps))
-        build.setup(tapped, objective, master, build.probe_batch(made()), 12, 3, seed=0)
+        assembly.setup(tapped, objective, master, build.probe_batch(made()), 12, 3, seed=0)
         return tapped
 
     def test_the_probe_leaves_the_networks_as_they_were(self) -> None:
@@ -264,3 +265,20 @@ class TestSetup:
         teacher = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 3))
         with pytest.raises(InputError, match="objective: hint needs two maps"):
             self.run(flat, objective, teacher)
+
+
+def test_what_a_method_refuses_in_its_first_step_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    network = "py:limbeck.students.small:convnet"
+    given = Recipe.from_dict(
+        {
+            "name": "rehearsed",
+            "teacher": {"model": network, "depth": 3, "train": {"epochs": 1}},
+            "student": {"model": network, "depth": 4, "width": 4},
+            "data": {"source": "digits", "samples": 64, "batch_size": 32},
+            "objective": {"cross_entropy": 1.0, "cwd": {"layers": {"stage4": "stage3"}}},
+            "train": {"epochs": 1, "threads": 1},
+        }
+    )
+    with pytest.raises(InputError, match="channel_wise"):
+        run(given, tmp_path / "run")
+    assert not (tmp_path / "run" / "recipe.yaml").exists(), "the folder is free for the corrected recipe"

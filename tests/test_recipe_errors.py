@@ -166,7 +166,6 @@ CASES = [
     ),
     ("control.train={threads: 3}", ["control.train.threads: is one for all trainings", "null", "given 3"]),
     # not yet
-    ("stages=[]", ["stages: not yet supported"]),
     ("chain=[]", ["chain: not yet supported"]),
     ("weighting=confidence", ["weighting: not yet supported"]),
     ("teacher=[{model: a}]", ["teacher as a list (several teachers): not yet supported"]),

@@ -47,7 +47,7 @@ BAD = [
     {"control": 3},
     {"export": {"formats": ["onx"]}},
     {"metric": "speed"},
-    {"stages": []},
+    {"stages": [{"epochs": 1}]},
 ]
 
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}

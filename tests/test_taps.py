@@ -63,23 +63,44 @@ def seeded(build: type[nn.Module], **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "call", "what"),
+    ("text", "path", "call", "entering", "form"),
     [
-        ("layer3.0.conv2", "layer3.0.conv2", None, "out"),
-        ("layer3:in", "layer3", None, "in"),
-        ("encoder:12", "encoder", None, "12"),
-        ("bn1:copy", "bn1", None, "copy"),
-        ("relu@2", "relu", 2, "out"),
-        ("relu@10:copy", "relu", 10, "copy"),
-        ("", "", None, "out"),
-        (":0", "", None, "0"),
+        ("layer3.0.conv2", "layer3.0.conv2", None, False, "whole"),
+        ("layer3:in", "layer3", None, True, "whole"),
+        ("encoder:12", "encoder", None, False, "12"),
+        ("block1.block1-0", "block1.block1-0", None, False, "whole"),
+        ("bn1:copy", "bn1", None, False, "copy"),
+        ("blocks.11:map", "blocks.11", None, False, "map"),
+        ("relu@2", "relu", 2, False, "whole"),
+        ("relu@10:copy", "relu", 10, False, "copy"),
+        ("relu@3:in:copy", "relu", 3, True, "copy"),
+        ("blocks.0:in:map", "blocks.0", None, True, "map"),
+        ("decoder:in:1", "decoder", None, True, "1"),
+        ("", "", None, False, "whole"),
+        (":0", "", None, False, "0"),
+        (":in", "", None, True, "whole"),
     ],
 )
-def test_a_tap_is_parsed(text: str, path: str, call: int | None, what: str) -> None:
-    assert Tap.parse(text) == Tap(text, path, call, what)
+def test_a_tap_is_parsed(text: str, path: str, call: int | None, entering: bool, form: str) -> None:
+    assert Tap.parse(text) == Tap(text, path, call, entering, form)
 
 
-@pytest.mark.parametrize("text", ["relu@0", "relu@", "a:b", "a b", "relu:in@2", "a:-1", "a::in", "a:in "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "relu@0",
+        "relu@",
+        "a:b",
+        "a b",
+        "relu:in@2",
+        "a:-1",
+        "a::in",
+        "a:in ",
+        "a:copy:in",
+        "a:copy:map",
+        "a:in:in",
+    ],
+)
 def test_a_tap_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"is not of the form path\[@call\]"):
         Tap.parse(text)
@@ -107,7 +128,7 @@ def test_the_adapter_stands_before_the_network() -> None:
 @pytest.mark.parametrize("in_place_sum", [True, False])
 def test_an_output_that_is_changed_in_place_later_is_noticed(tap: str, in_place_sum: bool) -> None:
     net = seeded(Residual, in_place_sum=in_place_sum)
-    with pytest.raises(InputError, match=r'student: the output of "bn" is changed in place.*"bn:copy"'):
+    with pytest.raises(InputError, match=rf'student: the output of "bn" is changed in place.*"{tap}:copy"'):
         Tapped(net, [tap], who="student")(images())
 
 
@@ -121,8 +142,63 @@ def test_a_copy_is_the_value_before_the_change() -> None:
 
 def test_the_input_that_its_own_layer_changes_in_place_is_noticed() -> None:
     """Read after the layer ran, the input of an in-place ReLU would be its output."""
-    with pytest.raises(InputError, match=r'the input of "relu" is changed in place, by that layer'):
+    with pytest.raises(InputError, match=r'the input of "relu" is changed in place.*Tap "relu:in:copy"'):
         Tapped(seeded(Residual), ["relu:in"])(images())
+    with pytest.raises(InputError, match=r'Tap "relu@1:in:copy"'):
+        Tapped(seeded(Residual), ["relu@1:in"])(images())
+
+
+def test_a_copy_of_an_input_is_the_value_before_its_own_layer_changes_it() -> None:
+    net = seeded(Residual)
+    x = images()
+    with torch.no_grad():
+        wanted = net.bn(net.conv(x)) + x
+    said = Tapped(net, ["relu:in:copy"])(x)
+    assert torch.equal(said.features[0], wanted)
+    assert said.features[0].min() < 0
+    said.features[0].sum().backward()
+    assert net.conv.weight.grad is not None
+
+
+class Tokens(nn.Module):
+    """Gives what it was made with, for every sample."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        given: Tensor = self.layer(self.value.expand(len(x), *self.value.shape))
+        return given.flatten(1)[:, :2]
+
+
+@pytest.mark.parametrize("others", [0, 1, 5, 8])
+@pytest.mark.parametrize("tap", ["layer:map", "layer:in:map"])
+def test_tokens_become_the_map_that_they_are_patches_of(others: int, tap: str) -> None:
+    """Row by row, without the class token and the registers before them."""
+    patches = torch.arange(25 * 4.0).reshape(25, 4)
+    tokens = torch.cat((torch.full((others, 4), -1.0), patches))
+    said = Tapped(Tokens(tokens), [tap])(images(2)).features[0]
+    assert said.shape == (2, 4, 5, 5)
+    for row in range(5):
+        for column in range(5):
+            assert torch.equal(said[1, :, row, column], patches[5 * row + column])
+
+
+def test_maps_with_the_channels_last_become_maps() -> None:
+    grid = torch.rand(3, 5, 4)
+    said = Tapped(Tokens(grid), ["layer:map"])(images(2)).features[0]
+    assert torch.equal(said[0], grid.permute(2, 0, 1))
+
+
+def test_what_no_map_can_be_made_of_is_refused() -> None:
+    with pytest.raises(InputError, match=r'"layer:map": 45 tokens are no square.*tap "layer" for'):
+        Tapped(Tokens(torch.rand(45, 4)), ["layer:map"])(images())
+    with pytest.raises(InputError, match=r'"layer:map" makes a map of tokens.* gives \[3, 4\]; tap "layer"'):
+        Tapped(Tokens(torch.rand(4)), ["layer:map"])(images())
+    with pytest.raises(InputError, match=r'is given a tensor, so there is no item to choose; tap "layer:in"'):
+        Tapped(Tokens(torch.rand(4)), ["layer:in:0"])(images())
 
 
 def test_the_output_of_an_in_place_layer_is_read() -> None:
@@ -242,7 +318,7 @@ def test_a_compiled_network_is_refused() -> None:
     assert Tapped(torch.compile(whole, backend="eager"))(images()).logits.shape == (3, 4)
 
 
-TAPS = ["conv:in", "bn:copy", "relu", "head:in", "head"]
+TAPS = ["conv:in", "bn:copy", "relu:in:copy", "relu", "head:in", "head"]
 
 
 def compare_with_eager(backend: str) -> None:

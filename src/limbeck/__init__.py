@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from limbeck.recipe import Recipe as Recipe
     from limbeck.runner import run as run
     from limbeck.schemes import Offline as Offline
+    from limbeck.staging import Stage as Stage
     from limbeck.taps import Tapped as Tapped
     from limbeck.teachers import Frozen as Frozen
     from limbeck.training import Runtime as Runtime
@@ -47,6 +48,7 @@ _HOME = {
     "Offline": "schemes",
     "Probe": "methods.base",
     "Ramp": "objective",
+    "Stage": "staging",
     "Steps": "objective",
     "Recipe": "recipe",
     "Runtime": "training",

@@ -2,14 +2,16 @@
 
 import contextlib
 import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.build import PROBE_SAMPLES, setup
+from limbeck.assembly import setup
+from limbeck.build import PROBE_SAMPLES
+from limbeck.composing import compose
 from limbeck.errors import InputError
 from limbeck.evaluation.metrics import Evaluation, score
 from limbeck.feeding import Feeding, cut
@@ -19,6 +21,7 @@ from limbeck.objective import Objective, Term
 from limbeck.pairing import settle_terms
 from limbeck.progress import Display, Silent, display
 from limbeck.schemes import Offline
+from limbeck.staging import Stage, joined, spans, with_first_stages
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
 from limbeck.training.runtime import Runtime
@@ -33,7 +36,7 @@ class Distilled:
     """What `distill` gives.
 
     Attributes:
-        student: the plain module, in eval mode, trained in place.
+        student: the plain module, in eval mode, trained in place; for SimKD the composite around it.
         evaluation: its figures on the validation loader, agreement with the teacher included.
         teacher: the teacher's figures; None where it answers other classes than the student.
         control: the figures of the same student trained without the teacher; None where not asked for, or
@@ -58,6 +61,7 @@ def distill(
     epochs: int = 30,
     optimizer: Mapping[str, Any] | None = None,
     schedule: Mapping[str, Any] | None = None,
+    stages: Sequence[Stage] | None = None,
     accumulate: int = 1,
     clip: float | None = None,
     control: bool = True,
@@ -80,9 +84,11 @@ def distill(
         train_loader: yields `(input, target)`; targets are class indices, -1 where not known.
         valid_loader: for the figures; None gives none.
         objective: terms by name; by default .1 cross-entropy and .9 kd at temperature 4.
-        epochs: passes over `train_loader`.
+        epochs: passes over `train_loader`, those of the student's stages included.
         optimizer: `{"name": "sgd", "lr": .05, "momentum": .9, "weight_decay": 5e-4}` by default.
         schedule: `{"name": "cosine"}` by default.
+        stages: what comes before the objective, each with terms of its own; None: the stages that the papers
+            of the objective's methods put there, if any.
         accumulate: into how many equal parts each batch is split.
         clip: largest norm of the gradient.
         control: train a copy of the student without the teacher first, for comparison.
@@ -102,14 +108,15 @@ def distill(
         objective = {"cross_entropy": 0.1, "kd": Term(weight=0.9, temperature=4.0)}
     _check_apart(teacher, student)
     feed = Feeding(train_loader, accumulate, seed)
-    if any(isinstance(term, Term) and term.auto for term in objective.values()):
-        objective = settle_terms(
-            objective,
-            Tapped(student, (), student_adapter, who="student"),
-            None if teacher is None else Tapped(teacher, (), teacher_adapter, who="teacher"),
-            cut(feed.first(), 0, PROBE_SAMPLES),
-        )
-    built = Objective(objective)
+    terms, ahead = with_first_stages(objective, epochs) if stages is None else (dict(objective), list(stages))
+    everything = [terms, *(stage.objective for stage in ahead)]
+    if any(isinstance(term, Term) and term.auto for part in everything for term in part.values()):
+        whole = Tapped(student, (), student_adapter, who="student")
+        given = None if teacher is None else Tapped(teacher, (), teacher_adapter, who="teacher")
+        probe = cut(feed.first(), 0, PROBE_SAMPLES)
+        terms = settle_terms(terms, whole, given, probe)
+        ahead = [replace(s, objective=settle_terms(s.objective, whole, given, probe)) for s in ahead]
+    built = joined(terms, ahead)
     settings = Training(
         epochs=epochs,
         optimizer=optimizer or {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
@@ -125,17 +132,24 @@ def distill(
             master = Frozen(Tapped(teacher, built.teacher_taps, teacher_adapter, who="teacher"))
             after.callback(master.close)
         label_terms = built.label_terms()
+        labels_only = None
         if control and built.needs_teacher and label_terms:
             # The adapter may learn too; the control must not teach it to the student.
             shadow, adapter = copy.deepcopy((student, student_adapter))
             labels_only = Objective(label_terms)
             alone = Tapped(shadow, labels_only.student_taps, adapter, who="control")
-            work.train("control", alone, labels_only, None)
         elif control and built.needs_teacher:
             work.screen.say("no control: no term of the objective looks at labels")
+        if built.reused is not None and master is not None:
+            plain = Tapped(student, (), student_adapter, who="student")
+            student = compose(plain, built, master, cut(feed.first(), 0, PROBE_SAMPLES), seed)
         network = Tapped(student, built.student_taps, student_adapter, who="student")
         after.callback(network.close)
-        work.train("student", network, built, master)
+        # All is set up before anything is trained, so that what cannot work is told at once.
+        scheme = work.scheme(network, built, master)
+        if labels_only is not None and alone is not None:
+            work.train("control", work.scheme(alone, labels_only, None))
+        work.train("student", scheme)
         student.eval()
         found = _figures(network, master, alone, valid_loader, runtime)
     gain = (
@@ -169,23 +183,38 @@ class _Work:
     seed: int
     screen: Display
 
-    def train(self, title: str, network: Tapped, objective: Objective, teacher: Frozen | None) -> None:
-        """One training from start to end."""
+    def scheme(self, network: Tapped, objective: Objective, teacher: Frozen | None) -> Offline:
+        """A network and what it learns from, set up.
+
+        Raises:
+            InputError: something does not fit.
+        """
+        spans(objective, self.settings)
         first = self.feed.first()
         samples = len(self.feed) * len(first)
         setup(network, objective, teacher, cut(first, 0, PROBE_SAMPLES), samples, classes=0, seed=self.seed)
         if not any(p.requires_grad for p in network.parameters()):
             raise InputError("student: none of its parameters takes a gradient, so it cannot learn.")
-        scheme = Offline(network, objective, teacher)
-        trainer = Trainer(scheme, self.settings, self.runtime, len(self.feed), self.seed)
-        with self.screen.bar(title, trainer.total_steps, "steps") as bar:
+        return Offline(network, objective, teacher)
+
+    def train(self, title: str, scheme: Offline) -> None:
+        """One training from start to end."""
+        for number, (settings, span) in enumerate(spans(scheme.objective, self.settings)):
+            scheme.objective.enter(number)
+            trainer = Trainer(scheme, settings, self.runtime, len(self.feed), self.seed, span)
+            self._stage(f"{title}, {span.stage}" if span.stage else title, trainer)
+
+    def _stage(self, title: str, trainer: Trainer) -> None:
+        epochs = trainer.total_steps // trainer.steps_per_epoch
+        with self.screen.bar(title, trainer.total_steps - trainer.first_step, "steps") as bar:
             for step in trainer.fit(self.feed):
                 due = bar.due()
                 bar.advance(1, {n: float(v) for n, v in step.losses.items()} if due else None)
                 if step.last:
                     loss = float(step.losses["loss"])
-                    self.screen.say(f"{title}: epoch {step.epoch}/{self.settings.epochs}  loss {loss:.4g}")
+                    self.screen.say(f"{title}: epoch {step.epoch}/{epochs}  loss {loss:.4g}")
         trainer.check()
+        self.runtime.same_buffers(trainer.scheme)
 
 
 def _figures(

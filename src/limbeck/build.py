@@ -1,40 +1,40 @@
-"""From a recipe to the objects that it names: data, networks, objective, scheme."""
+"""From a recipe to the objects that it names: data, networks, objective."""
 
-import contextlib
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck import data as data_sources
 from limbeck import methods, models, weights
+from limbeck.calls import first_answer
 from limbeck.classes import teacher_classes
+from limbeck.composing import recompose
 from limbeck.data import Data
-from limbeck.errors import InputError, UnknownNameError, unknown
+from limbeck.errors import UnknownNameError, unknown
 from limbeck.inputs import InputAdapter, InputSpec
-from limbeck.knowledge import UNLABELLED, Batch, Knowledge
-from limbeck.methods.base import Probe
+from limbeck.knowledge import UNLABELLED, Batch
 from limbeck.objective import Objective, Term
-from limbeck.recipe import ControlSpec, Network, Recipe, TermSpec, TrainSpec
-from limbeck.schemes import Offline
+from limbeck.recipe import ControlSpec, Network, Recipe, StageSpec, TermSpec, TrainSpec
+from limbeck.staging import Stage, joined
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
 from limbeck.training.settings import Training
 
 __all__ = [
+    "PROBE_SAMPLES",
     "Prepared",
     "control_objective",
     "load_data",
     "make_objective",
-    "make_scheme",
     "make_student",
     "make_teacher",
     "prepare",
+    "probe_batch",
+    "restored",
     "settings",
 ]
 
@@ -101,6 +101,8 @@ def prepare(
         keys = set(Network.model_fields) - {"options"}
         if where == "student":
             keys -= {"classes", "train", "objective"}  # the teacher's alone
+        else:
+            keys -= {"head"}
         raise unknown("key or option", error.given, [*error.allowed, *keys], where) from None
     if network.weights is not None:
         weights.load(
@@ -120,6 +122,14 @@ def make_student(recipe: Recipe, data: Data, seed: int) -> Prepared:
     """The student with the initial weights of this seed: the same for the student and its control."""
     torch.manual_seed(seed)
     return prepare(recipe.student, data, where="student", beside=recipe.beside)
+
+
+def restored(recipe: Recipe, data: Data, seed: int, file: Path) -> Prepared:
+    """A student of this recipe with the weights that a training left, put together as it was there."""
+    built = make_student(recipe, data, seed)
+    model = recompose(built.model, weights.metadata(file))
+    weights.load(model, file, where="student")
+    return Prepared(model, built.adapter, built.spec, built.name)
 
 
 def make_teacher(recipe: Recipe, data: Data, taps: list[str]) -> Frozen:
@@ -143,18 +153,40 @@ def frozen(recipe: Recipe, data: Data, built: Prepared, taps: list[str]) -> Froz
     assert recipe.teacher is not None
     network = Tapped(built.model, taps, built.adapter, who="teacher")
     network.eval()
-    logits = _first_answer("teacher", network, probe_batch(data)).logits
+    logits = first_answer("teacher", network, probe_batch(data), lambda b: network(b.input)).logits
     return Frozen(network, teacher_classes(recipe.teacher.classes, logits.shape, data))
 
 
-def make_objective(terms: Mapping[str, TermSpec], beside: Path | None) -> Objective:
-    """The objective that a recipe's terms describe; `beside` is the recipe's folder.
+def make_objective(
+    terms: Mapping[str, TermSpec], beside: Path | None, stages: Sequence[StageSpec] | None = None
+) -> Objective:
+    """The objective that a recipe's terms describe.
 
     A term that is called by an alias gets the method's own name, so that results of different recipes agree.
+
+    Args:
+        terms: those of the objective itself.
+        beside: the recipe's folder.
+        stages: what comes before them.
     """
-    return Objective(
-        {_own_name(n, terms): _term(n, spec, beside) for n, spec in terms.items() if not spec.silent}
+    return joined(
+        _terms(terms, beside),
+        [
+            Stage(
+                spec.name,
+                spec.epochs,
+                _terms(spec.objective, beside),
+                spec.trains,
+                None if spec.optimizer is None else spec.optimizer.model_dump(),
+                None if spec.schedule is None else spec.schedule.model_dump(),
+            )
+            for spec in stages or ()
+        ],
     )
+
+
+def _terms(terms: Mapping[str, TermSpec], beside: Path | None) -> dict[str, Term | float]:
+    return {_own_name(n, terms): _term(n, spec, beside) for n, spec in terms.items() if not spec.silent}
 
 
 def _own_name(name: str, terms: Mapping[str, TermSpec]) -> str:
@@ -186,105 +218,6 @@ def control_objective(recipe: Recipe, objective: Objective) -> Objective:
 def probe_batch(data: Data, size: int = PROBE_SAMPLES) -> Batch:
     """A few training samples without augmentation."""
     return data.train.take(np.arange(min(size, len(data.train)), dtype=np.int64), None, 0)
-
-
-def make_scheme(
-    student: Prepared, objective: Objective, teacher: Frozen | None, data: Data, seed: int
-) -> Offline:
-    """Student, objective and teacher joined; the objective's own layers are built from a probe batch."""
-    tapped = Tapped(student.model, objective.student_taps, student.adapter, who="student")
-    train = data.train
-    setup(
-        tapped,
-        objective,
-        teacher,
-        probe_batch(data),
-        len(train),
-        len(data.classes),
-        seed,
-        torch.as_tensor(train.targets),
-    )
-    return Offline(tapped, objective, teacher)
-
-
-def setup(
-    student: Tapped,
-    objective: Objective,
-    teacher: Frozen | None,
-    batch: Batch,
-    samples: int,
-    classes: int,
-    seed: int,
-    targets: Tensor | None = None,
-) -> None:
-    """Ask both networks about a probe batch and let the methods build their layers from the answers.
-
-    Raises:
-        InputError: the student's logits do not fit the data, or a method refuses what it sees.
-    """
-    device = next((p.device for p in student.parameters()), torch.device("cpu"))
-    training = student.training
-    student.eval()
-    answer = _first_answer("student", student, batch.to(device))
-    heard = None
-    if teacher is not None:
-        where = next((p.device for p in teacher.network.parameters()), torch.device("cpu"))
-        heard = _first_answer("teacher", teacher, batch.to(where))
-    student.train(training)
-    if answer.logits.dim() != 2 or (classes and answer.logits.shape[1] != classes):
-        raise InputError(
-            f"student: must answer logits [samples, {classes or 'classes'}]; it answers "
-            f"{list(answer.logits.shape)}."
-        )
-    probe = Probe(
-        student=answer,
-        teacher=heard,
-        batch=batch,
-        student_modules=student.tapped_modules,
-        teacher_modules=() if teacher is None else teacher.network.tapped_modules,
-        student_head=models.head(student.model),
-        teacher_head=None if teacher is None else models.head(teacher.network.model),
-        samples=samples,
-        classes=classes or int(answer.logits.shape[1]),
-        targets=targets,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    try:
-        objective.setup(probe)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"objective: {error}") from error
-
-
-def _first_answer(who: str, network: Tapped | Frozen, batch: Batch) -> Knowledge:
-    """The first time that a network sees the data: what fails here does so because they do not fit.
-
-    Raises:
-        InputError: the network cannot take such input.
-    """
-    try:
-        with torch.no_grad(), _uncompiled(network):
-            answer: Knowledge = network(batch) if isinstance(network, Frozen) else network(batch.input)
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-        if isinstance(error, InputError):
-            raise
-        seen = list(batch.input.shape[1:]) if isinstance(batch.input, torch.Tensor) else list(batch.input)
-        raise InputError(
-            f"{who}: cannot take input of shape {seen}: {type(error).__name__}: {error}. "
-            f"`{who}.input: {{size: …, channels: …}}` "
-            "adapts images."
-        ) from error
-    return answer
-
-
-def _uncompiled(network: Tapped | Frozen) -> AbstractContextManager[Any]:
-    """A teacher that an earlier seed compiled answers a probe as it is.
-
-    Compiled for the probe's size too, it would run other code for later seeds than a resumed run does.
-    """
-    compiled = isinstance(network, Frozen) and network.network._compiled_call_impl is not None
-    return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
 
 
 def settings(spec: TrainSpec) -> Training:

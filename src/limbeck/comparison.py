@@ -2,10 +2,11 @@
 
 Every variant's student starts from the same weights as the control's and sees the same batches in the same
 order; the teacher is asked about the test set once. It is a run like any other: it resumes, and its trainings
-can go on side by side.
+can go on side by side. A student whose loss is not finite any more is given up, and the others go on.
 """
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from limbeck import methods
 from limbeck.build import make_objective
 from limbeck.conclusion import Taught, conclude_comparison
-from limbeck.errors import InputError
+from limbeck.errors import DivergedError, InputError
 from limbeck.methods.base import Method
 from limbeck.objective import Objective
 from limbeck.phase import Outcome
@@ -23,6 +24,7 @@ from limbeck.progress import Display, Plain, Silent
 from limbeck.recipe import Recipe, TermSpec
 from limbeck.runfolder import RunFolder
 from limbeck.runner import Run
+from limbeck.training.checkpoint import write_atomically
 
 __all__ = ["Comparison", "compare", "open_run", "with_methods"]
 
@@ -70,14 +72,47 @@ class Comparison(Run):
 
     def _objective(self, role: str) -> Objective:
         found = (self.recipe.variants or {}).get(role)
-        return (
-            super()._objective(role) if found is None else make_objective(found.objective, self.recipe.beside)
-        )
+        if found is None:
+            return super()._objective(role)
+        return make_objective(found.objective, self.recipe.beside, found.stages)
+
+    def _failure(self, role: str, seed: int) -> Path:
+        """Where it stands why a student was given up."""
+        return self.folder.phase(role, seed) / "failed.json"
+
+    def _is_open(self, role: str, seed: int) -> bool:
+        return super()._is_open(role, seed) and not self._failure(role, seed).exists()
+
+    def train(self, role: str, seed: int) -> Outcome | None:
+        """One training. A student that diverges is given up, and the others go on."""
+        if role not in self._taught:
+            return super().train(role, seed)
+        failure = self._failure(role, seed)
+        if failure.exists():
+            return None
+        try:
+            return super().train(role, seed)
+        except DivergedError as error:
+            record = json.dumps({"message": str(error)})
+            self.runtime.first(lambda: write_atomically(failure, record))
+            self.display.say(f"{role}, seed {seed}: given up: {error}")
+            return None
+
+    def _given_up(self) -> dict[str, list[str]]:
+        """By variant, why students were given up."""
+        files = {(r, s): self._failure(r, s) for r in self._taught for s in self.recipe.seed_list}
+        found: dict[str, list[str]] = {}
+        for (role, seed), file in files.items():
+            if file.exists():
+                found.setdefault(role, []).append(f"seed {seed}: {json.loads(file.read_text())['message']}")
+        return found
 
     def _conclude(self, outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
         teaching = self.teaching
         taught = Taught(teaching.network([]), teaching.seconds, teaching.figures)
-        return conclude_comparison(self.recipe, self.data, self.runtime, self.folder, taught, outcomes)
+        return conclude_comparison(
+            self.recipe, self.data, self.runtime, self.folder, taught, outcomes, self._given_up()
+        )
 
 
 def with_methods(recipe: Recipe, names: Sequence[str]) -> Recipe:

@@ -2,19 +2,21 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from limbeck import __version__, models, ship, weights
-from limbeck.build import Prepared, make_student
+from limbeck.build import Prepared, make_student, restored
+from limbeck.composing import is_composite
 from limbeck.data import Data
 from limbeck.evaluation.statistics import paired_interval
 from limbeck.phase import Outcome
-from limbeck.recipe import Recipe
+from limbeck.recipe import Recipe, StageSpec
 from limbeck.runfolder import RunFolder
 from limbeck.teachers import Frozen
 from limbeck.training.runtime import Runtime
@@ -48,8 +50,7 @@ def conclude(
         What `result.json` holds.
     """
     first = outcomes["student"][0]
-    student = make_student(recipe, data, recipe.seed_list[0])
-    weights.load(student.model, first.file, where="student")
+    student = restored(recipe, data, recipe.seed_list[0], first.file)
     weights.save(student.model, folder.path / "student.safetensors", weights.metadata(first.file))
     network = nn.Sequential(student.adapter, student.model).eval()
     formats = recipe.export.formats
@@ -59,10 +60,16 @@ def conclude(
     networks: dict[str, nn.Module] = {"student": network}
     if taught.teacher is not None:
         networks["teacher"] = _plain(taught.teacher)
+    # Its control is another network than the student, where that ends in the teacher's classifier.
+    plain = make_student(recipe, data, recipe.seed_list[0]) if recipe.student.head else None
+    if plain is not None:
+        networks["control"] = nn.Sequential(plain.adapter, plain.model).eval()
     timed = ship.latencies(networks, folder.path, formats, next(ship.pixels(data.test, 1)))
     for form, entry in exports.items():
         entry["latency_ms"] = timed[form]
     result = _result(recipe, data, runtime, taught, outcomes, student, exports, timed)
+    if plain is not None and result["control"] is not None:
+        result["control"] |= {**_size(plain.model), "latency_ms": timed["control"]}
     folder.write_result(result)
     from limbeck import report
 
@@ -77,11 +84,13 @@ def conclude_comparison(
     folder: RunFolder,
     taught: Taught,
     outcomes: dict[str, list[Outcome]],
+    given_up: dict[str, list[str]],
 ) -> dict[str, Any]:
     """Write `result.json` and the page of several objectives side by side.
 
     Args:
         outcomes: of `control` (empty where there is none) and of each of the recipe's variants, by seed.
+        given_up: by variant, why students of it were given up; such a variant has no figures.
 
     Returns:
         What `result.json` holds.
@@ -97,8 +106,16 @@ def conclude_comparison(
     result["variants"] = {
         name: {
             "objective": {n: t.model_dump(mode="json") for n, t in variant.objective.items()},
-            **_compared(outcomes[name], metric),
-            "gain": _gain(control, outcomes[name], metric),
+            **_stages(variant.stages),
+            **(
+                {"failed": given_up[name], "gain": None}
+                if name in given_up
+                else {
+                    **_compared(outcomes[name], metric),
+                    "gain": _gain(control, outcomes[name], metric),
+                    **_own_size(recipe, data, outcomes[name][0].file),
+                }
+            ),
         }
         for name, variant in recipe.variants.items()
     }
@@ -111,6 +128,18 @@ def conclude_comparison(
 
     report.write(folder.path)
     return result
+
+
+def _stages(stages: Sequence[StageSpec] | None) -> dict[str, Any]:
+    """What came before the objective, where anything did."""
+    return {"stages": [stage.model_dump(mode="json") for stage in stages]} if stages else {}
+
+
+def _own_size(recipe: Recipe, data: Data, file: Path) -> dict[str, int]:
+    """The size of a compared student that is not the recipe's plain one."""
+    if not is_composite(weights.metadata(file)):
+        return {}
+    return _size(restored(recipe, data, recipe.seed_list[0], file).model)
 
 
 def _compared(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
@@ -172,6 +201,7 @@ def _result(
             "latency_ms": timed["student"],
         },
         "gain": _gain(control, students, metric),
+        **_stages(recipe.stages),
         "exports": exports,
         "seconds": {
             "teacher": round(taught.seconds, 1),

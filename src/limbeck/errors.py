@@ -22,6 +22,10 @@ class WorkError(RuntimeError):
     """The work itself failed (a loss became NaN, the disk is full); exit code 1. Says what is saved."""
 
 
+class DivergedError(WorkError):
+    """A loss or a parameter is not finite any more: this training cannot go on, others can."""
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """A sentence that names the closest allowed word, with a leading space; empty when none is close."""
     found = difflib.get_close_matches(str(given), [str(a) for a in allowed], n=1, cutoff=0.6)

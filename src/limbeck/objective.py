@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
@@ -105,45 +105,61 @@ class Objective(nn.Module):
 
     Args:
         terms: by name; a bare number is the weight of the method of that name.
+        beside: another objective for the same networks: both read the same taps, so that either can be given
+            what the networks say.
 
     Attributes:
         student_taps, teacher_taps: what the two networks must read, for `Tapped`.
         needs_teacher: whether any term looks at the teacher.
+        reused: the term that gives the student its teacher's classifier (SimKD); None: there is none.
+        listens: whether the stage that runs looks at the teacher.
+        preparing: whether only layers of the methods' own are trained at present, without the student.
 
     Raises:
         InputError: no terms, or a term that cannot be built.
     """
 
-    def __init__(self, terms: Mapping[str, Term | float]) -> None:
+    preparing = False
+
+    def __init__(self, terms: Mapping[str, Term | float], beside: "Objective | None" = None) -> None:
         super().__init__()
         if not terms:
             raise InputError("objective: give at least one term, for example {cross_entropy: 0.1, kd: 0.9}.")
         self.terms = {n: t if isinstance(t, Term) else Term(weight=t) for n, t in terms.items()}
         self.methods = nn.ModuleDict()
-        self.student_taps: list[str] = []
-        self.teacher_taps: list[str] = []
+        self.student_taps: list[str] = [] if beside is None else beside.student_taps
+        self.teacher_taps: list[str] = [] if beside is None else beside.teacher_taps
         self._entries: list[_Entry] = []
         self._ramps: list[Changing] = []
+        built = {name: term.build(name) for name, term in self.terms.items() if _named(name)}
+        _each_its_own(built)
+        self.reused: Term | None = _reused(self.terms, built)
+        if beside is not None:
+            if self.reused is not None and beside.reused is None:
+                raise InputError(
+                    "objective: a term that gives the student its teacher's classifier in a stage must stand "
+                    "in the objective itself as well, for the student keeps it."
+                )
+            self.reused = beside.reused
         for name, term in self.terms.items():
-            self._add(name, term)
+            self._add(name, term, built[name])
         self.needs_teacher = any(self.method(name).kind != "label" for name in self.terms)
+        self.listens = self.needs_teacher
         self.register_buffer("ramped", torch.zeros(len(self._ramps)), persistent=False)
         self.ramped: Tensor
         self.before_step(0.0)
 
-    def _add(self, name: str, term: Term) -> None:
-        if name in ("", "loss"):
-            raise InputError(
-                f'objective: a term may not be called "{name}": "loss" is the sum of all terms, and an empty '
-                "name says nothing."
-            )
+    def _add(self, name: str, term: Term, method: Method) -> None:
         _check_weight(name, term.weight)
-        self.methods[_key(name)] = term.build(name)
+        self.methods[_key(name)] = method
+        # A composite's projector answers for the layer that it projects; all other layers are inside.
+        read = [s if self.reused is None else _inside(s) for s in term.layers]
+        read = ["projector"] if method.reuses_head else read
         self._entries.append(
             _Entry(
                 name,
                 _key(name),
-                tuple(_number(self.student_taps, s) for s in term.layers),
+                tuple(_number(self.student_taps, s) for s in read),
                 tuple(_number(self.teacher_taps, t) for t in term.layers.values()),
                 None if isinstance(term.weight, Changing) else float(term.weight),
                 len(self._ramps),
@@ -171,10 +187,29 @@ class Objective(nn.Module):
             scaled[name] = Term(method, weight=share, layers=term.layers, beside=term.beside, **term.options)
         return scaled
 
-    def setup(self, probe: Probe) -> None:
-        """Let every method build its own layers. `probe` carries the features of all taps."""
+    def setup(self, probe: Probe, done: Collection[Method] = ()) -> None:
+        """Let every method build its own layers.
+
+        Args:
+            probe: carries the features of all taps.
+            done: methods that have built theirs before.
+        """
         for entry in self._entries:
-            self.method(entry.name).setup(self._part(entry, probe))
+            method = self.method(entry.name)
+            if method not in done:
+                method.setup(self._part(entry, probe))
+
+    @property
+    def current(self) -> "Objective":
+        """The objective of the stage that runs."""
+        return self
+
+    def enter(self, number: int) -> None:
+        """Let a stage run; without stages there is only one, number 0."""
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters of the methods that are learned at present."""
+        return [p for p in self.methods.parameters() if p.requires_grad]
 
     def _part(self, entry: _Entry, probe: Probe) -> Probe:
         def pick(values: tuple[Any, ...], which: tuple[int, ...]) -> tuple[Any, ...]:
@@ -193,13 +228,22 @@ class Objective(nn.Module):
         for i, ramp in enumerate(self._ramps):
             self.ramped[i] = ramp.at(epoch)
 
-    def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> dict[str, Tensor]:
-        """The total under `loss`, and each term's own value, not weighted, under its name."""
+    def forward(
+        self, student: Knowledge | None, teacher: Knowledge | None, batch: Batch
+    ) -> dict[str, Tensor]:
+        """The total under `loss`, and each term's own value, not weighted, under its name.
+
+        Without a student, the values are those of `Method.prepare`.
+        """
         values: dict[str, Tensor] = {}
         total: Tensor | None = None
         for entry in self._entries:
             seen = None if teacher is None else _select(teacher, entry.teacher)
-            value = self.methods[entry.key](_select(student, entry.student), seen, batch)
+            if student is None:
+                assert seen is not None
+                value = self.method(entry.name).prepare(seen, batch)
+            else:
+                value = self.methods[entry.key](_select(student, entry.student), seen, batch)
             if entry.weight is None:
                 value_weighted = self.ramped[entry.ramp] * value
                 total = value_weighted if total is None else total + value_weighted
@@ -209,6 +253,44 @@ class Objective(nn.Module):
             values[entry.name] = value
         assert total is not None
         return {"loss": total, **values}
+
+
+def _named(name: str) -> bool:
+    if name in ("", "loss"):
+        raise InputError(
+            f'objective: a term may not be called "{name}": "loss" is the sum of all terms, and an empty '
+            "name says nothing."
+        )
+    return True
+
+
+def _each_its_own(built: Mapping[str, Method]) -> None:
+    """Refuse one method under two names: what it sets up for one would be lost to the other."""
+    names = list(built)
+    for number, name in enumerate(names):
+        twin = next((other for other in names[:number] if built[other] is built[name]), None)
+        if twin is not None:
+            raise InputError(f"objective.{name}: is the very method of {twin}; give each term its own.")
+
+
+def _reused(terms: Mapping[str, Term], built: Mapping[str, Method]) -> Term | None:
+    """The term that gives the student another classifier.
+
+    Raises:
+        InputError: there are two.
+    """
+    found = [name for name in terms if built[name].reuses_head]
+    if len(found) > 1:
+        raise InputError(
+            f"objective.{found[1]}: {found[0]} gives the student the teacher's classifier already."
+        )
+    return terms[found[0]] if found else None
+
+
+def _inside(tap: str) -> str:
+    """A tap of the plain student, where it stands in a composite."""
+    begins_with_a_path = bool(tap) and tap[0] not in "@:"
+    return f"trunk.model.{tap}" if begins_with_a_path else f"trunk.model{tap}"
 
 
 def _check_weight(name: str, weight: object) -> None:

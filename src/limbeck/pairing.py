@@ -2,50 +2,54 @@
 
 What is found depends on what the method prefers (`Method.prefers`):
 
-- `embedding`: what enters the classifier, the last linear layer;
-- `map`: the last map [B, C, H, W] of each network;
-- `stages`: the last map of every resolution that both networks have, in halves of their own input's, from
-  coarse to fine; the last maps belong together whatever their resolutions.
+- `embedding`: what enters the classifier;
+- `map`: the last map [B, C, H, W] before it is pooled;
+- `classified`: `map`, where both classifiers take its mean over places; else `embedding`;
+- `stages`: the map at the end of every stage, from shallow to deep;
+- `middle`: of these, the one in the middle, the second of three or four;
+- `before_relu`: the ends of the stages as they are before their last ReLU;
+- `flow`: what enters the first stage, and then `stages`.
+
+What one network's stages are: `limbeck.layers`. Where both have equally many they are paired in order, as
+published, whatever their resolutions. Else the last belong together, and before them those whose sides are
+halved equally often, seen from the input. Where there are none, and with a transformer, whose blocks are all
+of one resolution, those at equal relative depth belong together.
 
 What was found stands in the run's own recipe, and is what a resumed run uses.
 """
 
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck import methods
 from limbeck.build import make_student, make_teacher, probe_batch
 from limbeck.data import Data
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch
+from limbeck.layers import MOST_STAGES, Layers, Stage
 from limbeck.methods.base import Method
 from limbeck.objective import Term
 from limbeck.progress import Display, Silent
-from limbeck.recipe import Recipe
+from limbeck.recipe import Recipe, TermSpec
 from limbeck.taps import Tapped
 
-__all__ = ["pair", "settle_layers", "settle_terms"]
+__all__ = ["alike", "cautions", "pair", "settle_layers", "settle_terms"]
 
 
 def settle_layers(recipe: Recipe, data: Data, display: Display | None = None) -> Recipe:
     """The recipe with `layers: auto` of every term written out.
 
+    What was found is said on the display, and what the literature says against a term (`cautions`).
+
     Raises:
         InputError: a term's layers cannot be paired; the message says what to give.
     """
-    terms = {"objective": recipe.objective}
-    terms |= {f"variants.{n}.objective": v.objective for n, v in (recipe.variants or {}).items()}
-    open_terms = [
-        (place, name, spec)
-        for place, found in terms.items()
-        for name, spec in found.items()
-        if spec.layers == "auto"
-    ]
-    if not open_terms:
+    terms = list(_terms(recipe))
+    cautious = any(kind.unlike and not spec.silent for _, _, spec, kind in terms)
+    if not cautious and all(spec.layers != "auto" for _, _, spec, _ in terms):
         return recipe
     screen = display or Silent()
     batch = probe_batch(data)
@@ -53,16 +57,17 @@ def settle_layers(recipe: Recipe, data: Data, display: Display | None = None) ->
     student = Tapped(built.model, (), built.adapter, who="student")
     teacher = None if recipe.teacher is None else make_teacher(recipe, data, []).network
     found: dict[str, Any] = recipe.dump()
-    for place, name, spec in open_terms:
-        where = f"{place}.{name}"
-        kind = methods.get(spec.method or name, where=where, beside=recipe.beside)
-        layers = _pairs(where, kind, student, teacher, batch)
-        target = found
-        for key in _steps(place):
-            target = target[key]
-        target[name]["layers"] = layers
-        shown = ", ".join(f"{ours} ← {theirs}" for ours, theirs in layers.items())
-        screen.say(f"{place}.{name}: layers {shown}")
+    for keys, name, spec, kind in terms:
+        if spec.layers == "auto":
+            layers = _pairs(_place(keys, name), kind, student, teacher, batch)
+            target: Any = found
+            for key in keys:
+                target = target[key]
+            target[name]["layers"] = layers
+            shown = ", ".join(f"{ours} ← {theirs}" for ours, theirs in layers.items())
+            screen.say(f"{_place(keys, name)}: layers {shown}")
+    for text in cautions(recipe, built.model, None if teacher is None else teacher.model):
+        screen.say(text)
     return Recipe.from_dict(found, recipe.path)
 
 
@@ -87,11 +92,19 @@ def settle_terms(
     return settled
 
 
-def _steps(place: str) -> tuple[str, ...]:
-    """The keys to a place; a variant's name may have dots."""
-    if place == "objective":
-        return (place,)
-    return "variants", place.removeprefix("variants.").removesuffix(".objective"), "objective"
+Keys = tuple[str | int, ...]
+
+
+def _terms(recipe: Recipe) -> Iterator[tuple[Keys, str, TermSpec, type[Method]]]:
+    """All terms that are learnt from a teacher: the keys of their objective, name, entry and method."""
+    for keys, terms in recipe.objectives().items():
+        for name, spec in terms.items():
+            kind = methods.get(spec.method or name, where=_place(keys, name), beside=recipe.beside)
+            yield keys, name, spec, kind
+
+
+def _place(keys: Keys, name: str) -> str:
+    return ".".join(map(str, (*keys, name)))
 
 
 def _pairs(
@@ -111,91 +124,79 @@ def pair(student: Tapped, teacher: Tapped, batch: Batch, prefers: str = "map") -
     """The layers of two networks that belong together.
 
     Args:
-        student: asked about the batch in eval mode, without gradient.
+        student: asked about two samples in eval mode, without gradient.
         teacher: likewise.
         batch: a few samples.
-        prefers: `embedding`, `map` or `stages`, as `Method.prefers` says.
+        prefers: what to look for, as `Method.prefers` says.
 
     Returns:
-        Pairs {student tap: teacher tap}.
+        Pairs {student tap: teacher tap}, from shallow to deep.
 
     Raises:
         InputError: a network has no such layer.
     """
+    ours, theirs = Layers(student, batch), Layers(teacher, batch)
+    if prefers == "classified":
+        prefers = "map" if ours.averages_last_map() and theirs.averages_last_map() else "embedding"
     if prefers == "embedding":
-        return {_embedding(student, batch): _embedding(teacher, batch)}
-    ours, theirs = _maps(student, batch), _maps(teacher, batch)
-    pairs = [(list(ours.values())[-1], list(theirs.values())[-1])]
-    if prefers == "stages":
-        earlier = [level for level in ours if level in theirs and ours[level] != pairs[0][0]]
-        pairs = [(ours[level], theirs[level]) for level in earlier if theirs[level] != pairs[0][1]] + pairs
-    return dict(pairs)
+        return {ours.embedding(): theirs.embedding()}
+    if prefers == "map":
+        return {ours.last_map(): theirs.last_map()}
+    stages = _matched(ours.stages(), theirs.stages())
+    if prefers == "middle":
+        stages = [stages[(len(stages) - 1) // 2]]
+    if prefers == "before_relu":
+        return {ours.before_relu(one): theirs.before_relu(other) for one, other in stages}
+    pairs = {one.tap: other.tap for one, other in stages}
+    stems = (ours.stem(), theirs.stem()) if prefers == "flow" else (None, None)
+    return pairs if stems[0] is None or stems[1] is None else {stems[0]: stems[1], **pairs}
 
 
-def _embedding(network: Tapped, batch: Batch) -> str:
-    """The tap of what enters the classifier."""
-    heads = [name for name, module in network.model.named_modules() if isinstance(module, nn.Linear)]
-    if not heads:
-        raise InputError(
-            f"auto looks for what enters the {network.who}'s last linear layer, and it has none; give the "
-            "layers, {student layer: teacher layer}."
-        )
-    seen = _watch(network, batch, {heads[-1]})
-    if len(seen) != 1 or seen[0][1].ndim != 2:
-        raise InputError(
-            f'auto takes what enters the {network.who}\'s last linear layer "{heads[-1]}", which is not one '
-            "vector for each sample; give the layers, {student layer: teacher layer}."
-        )
-    return f"{heads[-1]}:in"
+def _matched(ours: list[Stage], theirs: list[Stage]) -> list[tuple[Stage, Stage]]:
+    """Stages of two networks in pairs, each in one pair at most, in order, the last two together."""
+    if len(ours) != len(theirs) and (pairs := _of_one_resolution(ours, theirs)):
+        return pairs
+    count = min(len(ours), len(theirs), MOST_STAGES)
+    return list(zip(_spread(ours, count), _spread(theirs, count), strict=True))
 
 
-def _maps(network: Tapped, batch: Batch) -> dict[int, str]:
-    """The last map of each resolution, by how often the input's side is halved, in the order of the pass."""
-    assert isinstance(batch.input, Tensor)
-    names = {name for name, _ in network.model.named_modules() if name}
-    seen = _watch(network, batch, names)
-    calls = [name for name, _ in seen]
-    found: dict[int, str] = {}
-    side = max(batch.input.shape[-2:]) if batch.input.ndim == 4 else 0
-    for name, output in seen:
-        if output.ndim != 4 or max(output.shape[2:]) < 2 or calls.count(name) > 1:
-            continue
-        level = round(math.log2(side / max(output.shape[2:])))
-        found.pop(level, None)
-        found[level] = name
-    if not found:
-        raise InputError(
-            f"auto looks for maps [B, C, H, W], and the {network.who} has none; give the layers, "
-            "{student layer: teacher layer}."
-        )
-    return found
+def _of_one_resolution(ours: list[Stage], theirs: list[Stage]) -> list[tuple[Stage, Stage]]:
+    """The last stages, and those before them that halve their input's sides equally often; none: no such."""
+    pairs = [(ours[-1], theirs[-1])]
+    left = theirs[:-1]
+    for one in reversed(ours[:-1]):
+        same = [i for i, other in enumerate(left) if other.level == one.level is not None]
+        if same:
+            pairs.insert(0, (one, left[same[-1]]))
+            left = left[: same[-1]]
+    return pairs if len(pairs) > 1 else []
 
 
-def _watch(network: Tapped, batch: Batch, names: set[str]) -> list[tuple[str, Tensor]]:
-    """What modules of a network answer, in the order in which they are done; for `linear`, what enters it."""
-    seen: list[tuple[str, Tensor]] = []
+def _spread(stages: list[Stage], count: int) -> list[Stage]:
+    """So many of them, at equal distances, the last one included."""
+    return [stages[len(stages) * (i + 1) // count - 1] for i in range(count)]
 
-    def reader(name: str, entering: bool) -> Any:
-        def read(module: nn.Module, given: tuple[Any, ...], answer: Any) -> None:
-            value = given[0] if entering and given else answer
-            if isinstance(value, Tensor):
-                seen.append((name, value))
 
-        return read
+def alike(student: nn.Module, teacher: nn.Module) -> bool:
+    """Whether two networks are built alike: their classes go by one name, numbers aside.
 
-    modules: Mapping[str, nn.Module] = dict(network.model.named_modules())
-    handles = [
-        modules[name].register_forward_hook(reader(name, isinstance(modules[name], nn.Linear)))
-        for name in names
-    ]
-    training = network.training
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    network.eval()
-    try:
-        with torch.no_grad():
-            network(batch.to(device).input)
-    finally:
-        network.train(training)
-        for handle in handles:
-            handle.remove()
-    return seen
+    So are a ResNet and a ResNet50, or two VGGs, but not a ResNet and a WideResNet.
+    """
+    ours, theirs = (re.sub(r"\d+", "", type(model).__name__).lower() for model in (student, teacher))
+    return ours == theirs
+
+
+def cautions(recipe: Recipe, student: nn.Module, teacher: nn.Module | None) -> list[str]:
+    """What the literature says against terms of this recipe between these two networks.
+
+    One sentence for each term whose method has been found to fail between networks that are built
+    differently, where these are (`alike`).
+    """
+    if teacher is None or alike(student, teacher):
+        return []
+    built = f"{type(student).__name__} and {type(teacher).__name__} are built differently"
+    found: dict[type[Method], str] = {}
+    for keys, name, spec, kind in _terms(recipe):
+        if kind.unlike and not spec.silent:
+            found.setdefault(kind, f"{_place(keys, name)}: {built}. {kind.unlike}")
+    return list(found.values())

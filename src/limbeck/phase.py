@@ -10,16 +10,19 @@ from typing import Any
 from torch import Tensor
 
 from limbeck import models, weights
+from limbeck.composing import notes_of
 from limbeck.data import Data
 from limbeck.data.loader import Loader, evaluation_batches
 from limbeck.data.plans import Plan
 from limbeck.data.samples import Samples
+from limbeck.errors import InputError
 from limbeck.evaluation.metrics import Evaluation, evaluate
 from limbeck.journal import Journal
 from limbeck.knowledge import Batch
 from limbeck.models.run import notes
 from limbeck.progress import Display
-from limbeck.schemes import Offline
+from limbeck.schemes import Offline, Scheme
+from limbeck.staging import spans
 from limbeck.taps import Tapped
 from limbeck.training.checkpoint import States, write_atomically
 from limbeck.training.memory import Memory
@@ -169,24 +172,40 @@ class Phase:
             WorkError: a loss or a parameter is not finite, or the disk is full; earlier states are kept.
         """
         loader = self._loader()
-        trainer = Trainer(scheme, self.settings, self.runtime, len(loader), self.seed)
         memory = Memory(States(self.states), self.runtime, self.save_every)
+        stages = spans(scheme.objective, self.settings)
+        if memory.stage >= len(stages):
+            raise InputError(f"{self.states}: the state is of a training with more stages.")
+        with self.runtime.guard():
+            for number in range(memory.stage, len(stages)):
+                memory.stage = number
+                scheme.objective.enter(number)
+                settings, span = stages[number]
+                trainer = Trainer(scheme, settings, self.runtime, len(loader), self.seed, span)
+                self._stage(trainer, memory, loader)
+                # Statistics of layers that stay as they are from here on must not differ between processes.
+                self.runtime.same_buffers(scheme)
+        return self._finish(scheme, memory, teacher_logits)
+
+    def _stage(self, trainer: Trainer, memory: Memory, loader: Loader) -> None:
+        """Train to the end of a stage; a training without stages is one."""
+        title = f"{self.title}, {trainer.span.stage}" if trainer.span.stage else self.title
         if memory.restore(trainer):
-            self.display.say(f"{self.title}: goes on from step {trainer.step}")
-        self.runtime.first(lambda: self.journal.rewind(self.role, self.seed, trainer.step))
-        title, done = self.title, trainer.step
-        with self.runtime.guard(), self.display.bar(title, trainer.total_steps, "steps", done=done) as bar:
+            self.display.say(f"{title}: goes on from step {trainer.step}")
+        self.runtime.first(lambda: self.journal.rewind(self.role, self.seed, trainer.saved_step))
+        first = trainer.first_step
+        steps, done = trainer.total_steps - first, trainer.step - first
+        with self.display.bar(title, steps, "steps", done=done) as bar:
             for step in trainer.fit(loader):
                 memory.count(step)
                 bar.advance(1, _figures(step.losses) if bar.due() else None)
                 if step.last:
-                    self._epoch(step, memory, scheme)
+                    self._epoch(step, memory, trainer, title)
                 stop = self.stop()
                 if memory.due() or stop:
                     memory.save(trainer)
                 if stop:
                     raise Interrupted
-        return self._finish(scheme, memory, teacher_logits)
 
     def _loader(self) -> Loader:
         plan = Plan(self.seed, len(self.data.train), self.batch_size)
@@ -199,43 +218,47 @@ class Phase:
             workers=self.workers,
         )
 
-    def _epoch(self, step: Step, memory: Memory, scheme: Offline) -> None:
+    def _epoch(self, step: Step, memory: Memory, trainer: Trainer, title: str) -> None:
         """Evaluate at the end of an epoch and write its line."""
-        found = self._ask(scheme, self.data.test)
-        figures = found.to_json()
-        held_out = self._validate(scheme)
-        losses = memory.means()
-        entry = {"epoch": step.epoch, "accuracy": figures["accuracy"], "loss": figures["loss"]}
-        memory.history.append(entry)
-        line = {
+        losses, span = memory.means(), trainer.span
+        line: dict[str, Any] = {
             "role": self.role,
             "seed": self.seed,
+            **(
+                {"stage": span.stage, "trains": "student" if span.student else "layers"} if span.stage else {}
+            ),
             "epoch": step.epoch,
-            "step": step.number,
+            "step": trainer.saved_step,
             "lr": step.lr,
             "losses": losses,
-            "accuracy": figures["accuracy"],
-            "test_loss": figures["loss"],
-            **({} if held_out is None else {"validation_accuracy": held_out["accuracy"]}),
-            "seconds": round(memory.seconds, 3),
         }
+        said = "  ".join(f"{n} {v:.4g}" for n, v in losses.items())
+        if span.student:
+            figures = self._ask(trainer.scheme, self.data.test).to_json()
+            held_out = self._validate(trainer.scheme)
+            entry = {"epoch": step.epoch, "accuracy": figures["accuracy"], "loss": figures["loss"]}
+            memory.history.append(entry)
+            line |= {"accuracy": figures["accuracy"], "test_loss": figures["loss"]}
+            line |= {} if held_out is None else {"validation_accuracy": held_out["accuracy"]}
+            said += f"  accuracy {figures['accuracy']:.4f}"
+        line["seconds"] = round(memory.seconds, 3)
         self.runtime.first(lambda: self.journal.write(line))
-        if not self._telling(step.epoch):
-            return
-        terms = "  ".join(f"{n} {v:.4g}" for n, v in losses.items())
-        left = memory.seconds / step.epoch * (self.settings.epochs - step.epoch)
-        self.display.say(
-            f"{self.title}: epoch {step.epoch}/{self.settings.epochs}  {terms}  "
-            f"accuracy {found.accuracy:.4f}  {memory.seconds:.0f} s, about {left:.0f} s left"
-        )
+        epochs = trainer.total_steps // trainer.steps_per_epoch
+        if self._telling(step.epoch, epochs):
+            done = trainer.saved_step
+            left = memory.seconds / done * (trainer.total_steps - trainer.step)
+            self.display.say(
+                f"{title}: epoch {step.epoch}/{epochs}  {said}  {memory.seconds:.0f} s, "
+                f"about {left:.0f} s left"
+            )
 
-    def _validate(self, scheme: Offline) -> dict[str, Any] | None:
+    def _validate(self, scheme: Scheme) -> dict[str, Any] | None:
         """Figures on the validation part, where the recipe splits one off: what may be chosen by."""
         if self.data.validation is None:
             return None
         return self._ask(scheme, self.data.validation).to_json()
 
-    def _ask(self, scheme: Offline, samples: Samples, **options: Any) -> Evaluation:
+    def _ask(self, scheme: Scheme, samples: Samples, **options: Any) -> Evaluation:
         return ask(
             scheme.student,
             samples,
@@ -246,10 +269,11 @@ class Phase:
             **options,
         )[0]
 
-    def _telling(self, epoch: int) -> bool:
+    @staticmethod
+    def _telling(epoch: int, epochs: int) -> bool:
         """Whether this epoch gets a line of its own: ten or twenty lines a training, however long it is."""
-        every = max(1, self.settings.epochs // 10)
-        return epoch % every == 0 or epoch == self.settings.epochs
+        every = max(1, epochs // 10)
+        return epoch % every == 0 or epoch == epochs
 
     def _finish(self, scheme: Offline, memory: Memory, teacher_logits: Tensor | None) -> Outcome:
         found = self._ask(scheme, self.data.test, teacher_logits=teacher_logits)
@@ -262,8 +286,10 @@ class Phase:
 
     def _save(self, scheme: Offline, outcome: Outcome) -> None:
         train = self.data.train
+        student = scheme.student.model
         shape = notes(classes=len(self.data.classes), channels=train.channels, size=train.size)
-        weights.save(scheme.student.model, outcome.file, shape)
+        composed = {} if scheme.objective.reused is None else notes_of(student)
+        weights.save(student, outcome.file, {**shape, **composed})
         record = {
             "role": self.role,
             "seed": self.seed,

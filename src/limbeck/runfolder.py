@@ -195,10 +195,14 @@ def _differences(before: Any, now: Any, place: tuple[str, ...] = ()) -> list[tup
         return []  # what it stands for was found out when the run was started
     if place in FREE or (place[:1] in (("teacher",), ("control",)) and place[1:] in FREE):
         return []
+    found: list[tuple[str, Any, Any]] = []
     if isinstance(before, dict) and isinstance(now, dict):
-        found = []
         more = () if place == ("variants",) else (k for k in now if k not in before)  # may be added
         for key in [*before, *more]:
             found += _differences(before.get(key), now.get(key), (*place, key))
+        return found
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for number, (one, other) in enumerate(zip(before, now, strict=True)):
+            found += _differences(one, other, (*place, str(number)))
         return found
     return [] if before == now else [(".".join(place), before, now)]

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
+from limbeck.assembly import make_scheme, rehearse
 from limbeck.build import (
     control_objective,
     load_data,
     make_objective,
-    make_scheme,
     make_student,
     prepare,
     settings,
@@ -77,7 +77,7 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe, out: Path, display: Display, jobs: int = 1) -> None:
-        self.recipe = recipe
+        self.recipe = recipe.written_out()
         self.folder = RunFolder(out)
         self.runtime = _runtime(recipe.train)
         if jobs > 1 and self.runtime.world > 1:
@@ -151,6 +151,7 @@ class Run:
             objective = self._objective(role)
             teacher = self.teaching.stand_in(objective.teacher_taps) if objective.needs_teacher else None
             scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
+            rehearse(scheme, data, self.runtime)
         own = [recipe.control.train] if isinstance(recipe.control, ControlSpec) else []
         own += [recipe.teacher.train] if recipe.teacher is not None else []
         for spec in (recipe.train, *own):
@@ -165,10 +166,12 @@ class Run:
         self.teaching.examine(self._objective(self._taught[0]).teacher_taps)
         wanted = [(role, seed) for seed in self.recipe.seed_list for role in self.roles]
         if self.jobs > 1:
-            self._share_out([task for task in wanted if self._training(*task).finished() is None])
+            self._share_out([task for task in wanted if self._is_open(*task)])
         outcomes: dict[str, list[Outcome]] = {role: [] for role in self.roles}
         for role, seed in wanted:
-            outcomes[role].append(self.train(role, seed))
+            outcome = self.train(role, seed)
+            if outcome is not None:
+                outcomes[role].append(outcome)
         if self._asked_to_stop():
             raise Interrupted  # all trainings are saved; what is left is quick
         if not self.runtime.main:
@@ -192,11 +195,15 @@ class Run:
 
     def _objective(self, role: str) -> Objective:
         """What a network learns from."""
-        own = make_objective(self.recipe.objective, self.recipe.beside)
+        own = make_objective(self.recipe.objective, self.recipe.beside, self.recipe.stages)
         return control_objective(self.recipe, own) if role == "control" else own
 
-    def train(self, role: str, seed: int) -> Outcome:
-        """One training; nothing is done twice."""
+    def _is_open(self, role: str, seed: int) -> bool:
+        """Whether a training is still to be done."""
+        return self._training(role, seed).finished() is None
+
+    def train(self, role: str, seed: int) -> Outcome | None:
+        """One training; nothing is done twice. None: it was given up, which only a comparison does."""
         phase = self._training(role, seed)
         done = phase.finished()
         if done is not None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from limbeck import weights
-from limbeck.build import frozen, make_objective, make_scheme, make_teacher, prepare
+from limbeck.assembly import make_scheme
+from limbeck.build import frozen, make_objective, make_teacher, prepare
 from limbeck.data import Data
 from limbeck.files import draft
 from limbeck.objective import Objective

@@ -147,7 +147,7 @@ WRONG = [
     ("data.source=py:data_of_mine:mak", ['Did you mean "make"?']),
     ("data.source=py:data_of_mine:fails", ["the disk is gone"]),
     ("scheme=online", ['scheme "online"', "not yet supported"]),
-    ("stages=[]", ["stages", "not yet supported"]),
+    ("stages=[{epochs: 1}]", ["stages.0.name"]),
     ("metric=f1", ["metric", "accuracy"]),
     ("export.formats=[tflite]", ["export.formats", "onnx", "tflite"]),
 ]

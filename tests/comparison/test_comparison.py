@@ -111,7 +111,7 @@ def test_each_is_the_student_that_a_run_of_its_own_would_train(made: Made, setti
 
 def test_auto_layers_are_written_out_in_the_run(made: Made) -> None:
     found = Recipe.load(made[0] / "recipe.yaml")
-    assert objective(found, "hint")["hint"]["layers"] == {"stage2": "stage2"}
+    assert objective(found, "hint")["hint"]["layers"] == {"stage1": "stage1"}
 
 
 def test_resuming_adds_methods_and_repeats_none(made: Made, settings) -> None:
@@ -137,3 +137,50 @@ def test_the_page_has_a_row_for_each(made: Made) -> None:
     ):
         assert text in page
     assert "https://" not in page
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_student_that_diverges_is_given_up_and_the_others_go_on(
+    settings, tmp_path: Path, jobs: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings["variants"] = {"wild": {"objective": {"cross_entropy": 1.0, "kd": {"weight": 1e30}}}}
+    out = tmp_path / "run"
+    found = limbeck.compare(Recipe.from_dict(settings), out, methods=["kd"], jobs=jobs)
+    wild = found["variants"]["wild"]
+    assert [said.split(":")[0] for said in wild["failed"]] == ["seed 0", "seed 1"]
+    assert "became" in wild["failed"][0]
+    assert wild["gain"] is None
+    assert len(found["variants"]["kd"]["accuracy"]) == 2
+    assert "Given up. seed 0: step" in (out / "report.html").read_text(encoding="utf-8")
+    again = limbeck.compare(Recipe.from_dict(settings), out, methods=["kd", "dkd"], resume=True)
+    assert again["variants"]["wild"]["failed"] == wild["failed"]
+    assert len(again["variants"]["decoupled_kd"]["accuracy"]) == 2
+
+
+def test_a_method_with_stages_keeps_what_the_recipe_says_of_it(settings) -> None:
+    own = {"weight": 0.5, "margin": 2.0, "layers": {"stage2": "stage2"}}
+    settings["objective"] = {"cross_entropy": 1.0, "ab": own}
+    found = with_methods(Recipe.from_dict(settings), ["ab", "kd"])
+    assert objective(found, "activation_boundary")["ab"] == own
+    written = found.written_out().variants
+    assert written is not None
+    assert [s.objective["ab"].weight for s in written["activation_boundary"].stages or ()] == [0.5]
+
+
+def test_a_student_that_ends_in_the_teachers_classifier_has_its_own_size(settings, tmp_path: Path) -> None:
+    found = limbeck.compare(Recipe.from_dict(settings), tmp_path / "run", methods=["simkd", "kd"])
+    assert found["variants"]["simple_projector"]["parameters"] > found["student"]["parameters"]
+    assert "parameters" not in found["variants"]["kd"]
+
+
+def test_methods_with_stages_are_compared_under_the_same_budget(settings, tmp_path: Path) -> None:
+    found = limbeck.compare(Recipe.from_dict(settings), tmp_path / "run", methods=["ab", "kd+ft"])
+    first, second = found["variants"]["activation_boundary"], found["variants"]["kd-factor_transfer"]
+    assert [(s["name"], s["epochs"], s["trains"]) for s in first["stages"]] == [
+        ("activation_boundary", 1, "student")
+    ]
+    assert list(first["objective"]) == ["cross_entropy"]
+    assert [(s["epochs"], s["trains"]) for s in second["stages"]] == [(1, "layers")]
+    lines = [json.loads(t) for t in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    scored = [x["epoch"] for x in lines if x["role"] == "activation_boundary" and x["seed"] == 0]
+    assert scored == [1, 2], "the stage is part of the student's two epochs"

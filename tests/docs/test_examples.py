@@ -26,7 +26,7 @@ BASE: dict[str, Any] = {
     "student": {"model": "cifar:resnet20"},
     "data": {"source": "cifar10"},
     "objective": {"cross_entropy": 1.0},
-    "train": {"epochs": 1},
+    "train": {"epochs": 8},
     "control": False,
 }
 """What a part of a recipe is laid over."""

@@ -114,6 +114,10 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "while result.json is written": half_written("result.json"),
     "before the page": before("limbeck.report:write", 1),
 }
+STEPS = {
+    f"in step {n} of its process": before("limbeck.training.trainer:Trainer._advance", n)
+    for n in range(1, 21)
+}
 
 
 def interrupted(place: str, call: int, times: int = 1) -> Callable[[], None]:
@@ -159,4 +163,4 @@ TROUBLES: dict[str, Callable[[], None]] = {
 
 def trap(moment: str) -> None:
     """Set the trap of a moment, in this process."""
-    {**MOMENTS, **TROUBLES}[moment]()
+    {**MOMENTS, **TROUBLES, **STEPS}[moment]()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from moments import MOMENTS, TROUBLES
-from tiny_run import arguments, fingerprint
+from tiny_run import STAGED, arguments, fingerprint, write_recipe
 
 from limbeck.runfolder import RunFolder
 
@@ -78,3 +78,26 @@ def test_ctrl_c_full_disk_and_torn_states_in_one_run(tmp_path: Path, forks: Any,
     assert code == 0, said[-6000:]
     assert f"goes on from step {before}\n" in said
     check_same(run, expected)
+
+
+def test_killed_in_every_stage_and_resumed_each_time(tmp_path: Path, forks: Any) -> None:
+    recipe = write_recipe(tmp_path / "recipe")
+    more = ["objective=" + " ".join(STAGED.split()), "train.epochs=3", "control=false"]
+
+    def command(out: str) -> dict[str, Any]:
+        return {"arguments": arguments(recipe, tmp_path / out, *more)}
+
+    # The teacher takes 10 steps; a stage of an epoch takes 5, and there are two before the objective itself.
+    moments = [f"in step {n} of its process" for n in (13, 3, 5, 6, 7)]
+    ends, said = forks(
+        [[command("whole")], *([{**command("run"), "moment": m}] for m in moments), [command("run")]]
+    )
+    assert ends == [[0], *[[-signal.SIGKILL]] * len(moments), [0]], said[-6000:]
+    assert "factor_transfer: goes on from step" in said
+    assert "activation_boundary: goes on from step" in said
+    expected, found = fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "run")
+    assert [name for name in expected if expected[name] != found[name]] == []
+    stages = [
+        (line.get("stage"), line["step"]) for line in found["metrics.jsonl"] if line["role"] == "student"
+    ]
+    assert stages == [("activation_boundary", 5), ("factor_transfer", 10), (None, 15), (None, 20)]

@@ -93,6 +93,26 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+HINTS = "[{name: hints, epochs: 1, objective: {hint: {layers: {stem: stem}}}}]"
+"""A first stage of the student, without batch statistics."""
+
+FACTORS = "{cross_entropy: 0.5, factor_transfer: {weight: 10, layers: {stem: stem}}}"
+"""A method whose own layers are trained first, and have batch statistics."""
+
+
+FEATURES = """
+{cross_entropy: 1.0,
+ attention_transfer: {weight: 1.0, layers: auto}, neuron_selectivity: {weight: 0.1, layers: auto},
+ factor_transfer: {weight: 1.0, layers: auto}, activation_boundary: {weight: 0.001, layers: auto},
+ margin_relu: {weight: 0.001, layers: auto}, review_kd: {weight: 0.1, layers: auto},
+ variational_information: {weight: 0.1, layers: auto}, singular_vectors: {weight: 0.1, layers: auto},
+ masked_generative: {weight: 0.00001, layers: auto}, class_attention: {weight: 1.0, layers: auto},
+ channel_wise: {weight: 0.1, layers: auto}, inter_channel_correlation: {weight: 1.0, layers: auto},
+ projector_norm: {weight: 0.1, layers: auto}, hint: {weight: 0.1, layers: auto}}
+"""
+"""Every feature method that takes networks of unlike width and leaves the student's classifier alone."""
+
+
 def check_equal(one: Path, other: Path) -> None:
     """The same weights and the same curve, to 1e-6."""
     for name in ("state/teacher/teacher", "seeds/0/control/student", "seeds/0/student/student"):
@@ -117,6 +137,9 @@ def test_processes_and_parts_give_the_curve_of_one(tmp_path: Path, forks: Any, p
         "few": [distil(tmp_path, "few", **few)],
         "few-two": pair(distil(tmp_path, "few-two", **few)),
         "few-both": pair(distil(tmp_path, "few-both", **few, **{"train.accumulate": 2})),
+        "staged": [distil(tmp_path, "staged", stages=HINTS)],
+        "staged-two": pair(distil(tmp_path, "staged-two", stages=HINTS)),
+        "factors-two": pair(distil(tmp_path, "factors-two", objective=FACTORS, control="false")),
     }
     ends, said = forks(list(groups.values()))
     assert all(code == 0 for group in ends for code in group), said[-6000:]
@@ -124,6 +147,9 @@ def test_processes_and_parts_give_the_curve_of_one(tmp_path: Path, forks: Any, p
         check_equal(tmp_path / "one", tmp_path / name)
     for name in ("few-two", "few-both"):
         check_equal(tmp_path / "few", tmp_path / name)
+    check_equal(tmp_path / "staged", tmp_path / "staged-two")
+    stages = [line.get("stage") for line in lines(tmp_path / "staged-two") if line["role"] == "student"]
+    assert stages == ["hints", None]
     for name in groups:
         for record in (tmp_path / name).rglob("evaluation.json"):
             assert json.loads(record.read_text())["evaluation"]["samples"] == 101
@@ -150,6 +176,29 @@ def test_two_killed_and_resumed_end_to_the_bit_as_never_killed(tmp_path: Path, f
     assert ends[2] == [-signal.SIGKILL] * 2, said[-6000:]
     assert "Traceback" not in said, said[-6000:]
     assert ends[0] == ends[3] == [0, 0], said[-6000:]
+    assert fingerprint(tmp_path / "whole") == fingerprint(tmp_path / "again")
+
+
+def test_every_feature_method_in_half_precision_killed_in_a_stage(
+    tmp_path: Path, forks: Any, pair: Any
+) -> None:
+    options = {
+        **STATISTICS,
+        "teacher.model": "py:limbeck.students.small:convnet",
+        "objective": " ".join(FEATURES.split()),
+        "train.precision": "bf16",
+        "train.save_every": "0",
+        "train.epochs": 3,
+        "train.optimizer.lr": 0.005,
+        "control": "false",
+    }
+    whole, again = (pair(distil(tmp_path, name, **options)) for name in ("whole", "again"))
+    killed = pair(distil(tmp_path, "again", **options))
+    for process in killed:  # the teacher takes 8 steps, each stage 4
+        process["moment"] = "in step 10 of its process"
+    ends, said = forks([whole, killed, again])
+    assert ends == [[0, 0], [-signal.SIGKILL] * 2, [0, 0]], said[-6000:]
+    assert "student, seed 0, factor_transfer: goes on from step 1\n" in said
     assert fingerprint(tmp_path / "whole") == fingerprint(tmp_path / "again")
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["arguments", "fingerprint", "write_recipe"]
+__all__ = ["STAGED", "arguments", "fingerprint", "write_recipe"]
 
 NETWORKS = '''
 from torch import nn
@@ -46,6 +46,14 @@ train:
   save_every: 0
 export: {{formats: [{formats}]}}
 """
+
+
+STAGED = """
+{cross_entropy: 1.0,
+ activation_boundary: {weight: 0.01, layers: {"4": "5"}},
+ factor_transfer: {weight: 10, layers: {"6": "6"}}}
+"""
+"""An objective whose methods bring a stage for the student alone, and then one for layers of their own."""
 
 
 def write_recipe(folder: Path, *, seeds: int = 1, epochs: int = 2, formats: str = "onnx") -> Path:

@@ -25,6 +25,7 @@ NAMES = (
     "correlation_congruence",
     "instance_graph",
     "probabilistic_transfer",
+    "projector_norm",
     "relational",
     "relational_angle",
     "relational_distance",

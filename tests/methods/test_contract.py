@@ -14,7 +14,13 @@ from limbeck.methods import testing
 from limbeck.methods.base import Method, Probe
 from limbeck.methods.testing import CHECKS, Subject, check_method
 
-SHAPES: dict[str, dict[str, Any]] = {}
+SHAPES: dict[str, dict[str, Any]] = {
+    "flow_of_solution": {
+        "student": [(6, 8, 8), (7, 4, 4), (5, 2, 2)],
+        "teacher": [(6, 4, 4), (7, 4, 4), (5, 4, 4)],
+    },
+    "simple_projector": {"student": [(9, 8, 8)], "teacher": [(9, 4, 4)]},
+}
 """For methods that need other features than maps of unlike width and size: `student=`, `teacher=`."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -49,7 +55,24 @@ VARIANTS = [
     ("relational", {"angle": 0.0}, {"student": [(6,)], "teacher": [(9,)]}),
     ("correlation_congruence", {"dimension": None}, {"student": [(6,)], "teacher": [(6,)]}),
     ("instance_graph", {"edges": 0.0}, {"student": [(6, 4, 4), (12,)], "teacher": [(9, 4, 4), (5, 7)]}),
+    ("attention_transfer", {"p": 1.0}, {}),
+    ("channel_wise", {"temperature": 1.0}, {"student": [(6, 4, 4)], "teacher": [(6, 2, 2)]}),
+    ("class_attention", {"size": 1, "normalize": False}, {}),
+    ("inter_channel_correlation", {}, {"student": [(6, 4, 4)], "teacher": [(6, 2, 2)]}),
+    ("variational_information", {"initial_variance": 0.01}, {}),
+    ("activation_boundary", {"margin": 0.3}, {"student": [(9, 4, 4)], "teacher": [(9, 4, 4)]}),
+    ("factor_transfer", {"rate": 0.25, "p": 2.0, "normalize": False}, {}),
+    (
+        "singular_vectors",
+        {"vectors": 2},
+        {"student": [(6, 8, 8), (7, 1, 1), (9, 4, 4)], "teacher": [(6, 4, 4), (10, 2, 2), (9, 2, 2)]},
+    ),
     ("hint", {"activation": "relu"}, {}),
+    ("margin_relu", {}, {"student": [(6, 4, 4)], "teacher": [(9, 4, 4)]}),
+    ("review_kd", {"pooled": False, "width": 4}, {}),
+    ("masked_generative", {"mask": "positions"}, {"student": [(9, 4, 4)], "teacher": [(9, 2, 2)]}),
+    ("projector_norm", {"alpha": 1.0}, {"student": [(6,)], "teacher": [(9,)]}),
+    ("projector_norm", {}, {"student": [(4, 6)], "teacher": [(9, 2, 2)]}),
     ("hint", {}, {"student": [(6,)], "teacher": [(9,)]}),
     ("hint", {}, {"student": [(4, 6)], "teacher": [(4, 9)]}),
 ]
@@ -198,6 +221,31 @@ class Unknown(Good):
     paper = "Somebody"
 
 
+class ReadsMemory(Good):
+    kind = "feature"
+    pairs = "one"
+
+    def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
+        (feature,) = student.features
+        stored = feature.permute(0, 2, 3, 1) if feature.stride(1) == 1 else feature
+        return (stored.flatten(1) * torch.arange(stored[0].numel())).square().mean()
+
+
+class LearnsAlways(Good):
+    stage = "layers"
+
+    def setup(self, probe: Probe) -> None:
+        with torch.random.fork_rng(devices=[]):
+            self.layer = nn.Linear(5, 5)
+
+    @property
+    def prepared(self) -> nn.Module | None:
+        return self.layer
+
+    def prepare(self, teacher: Knowledge, batch: Batch) -> Tensor:
+        return (self.layer(teacher.logits) - teacher.logits).square().mean()
+
+
 BROKEN: list[tuple[type[Method], Callable[[Subject], str | None], str]] = [
     (Overflows, testing.finite, "the loss is .* with saturated answers"),
     (Leaks, testing.teaches_the_student_only, "gradient flows to the teacher"),
@@ -210,6 +258,8 @@ BROKEN: list[tuple[type[Method], Callable[[Subject], str | None], str]] = [
     (Sums, testing.same_in_halves, "halves give another loss"),
     (DrawsGlobally, testing.repeats_by_seed, "global generator"),
     (Forgets, testing.continues_from_its_state, "resumed method gives another loss"),
+    (ReadsMemory, testing.same_in_any_memory_order, "another memory order changes the loss"),
+    (LearnsAlways, testing.prepares_its_own_layers, "learn outside it"),
     (AsksTheHost, testing.compiles_in_one_graph, "does not compile in one graph"),
     (TakesAnything, testing.refuses_bad_options, "is not refused"),
     (Unknown, testing.says_what_it_is, "has no link"),

@@ -485,7 +485,7 @@ def test_semantic_calibration_brings_the_student_to_the_teachers_width_and_the_s
 def test_semantic_calibration_refuses_what_it_cannot_compare() -> None:
     student, teacher, batch = maps(3)
     vectors = Knowledge(student.logits, (draw(3, 4), draw(3, 4)))
-    with pytest.raises(ValueError, match=r"needs maps \[B, C, H, W\]; got a feature \[3, 4\]"):
+    with pytest.raises(ValueError, match=r"needs maps \[B, C, H, W\]; got \[3, 4\]"):
         SemanticCalibration().setup(Probe(vectors, teacher, batch))
     method = SemanticCalibration(dimension=4)
     method.setup(Probe(student, teacher, batch))

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 import typer
 
-from limbeck import models
+from limbeck import methods, models
+from limbeck.assembly import make_scheme
 from limbeck.build import (
     control_objective,
     labelled,
     load_data,
     make_objective,
-    make_scheme,
     make_student,
     make_teacher,
     prepare,
@@ -25,10 +25,12 @@ from limbeck.data import Data, Plan
 from limbeck.errors import InputError, WorkError
 from limbeck.knowledge import UNLABELLED
 from limbeck.objective import Objective
-from limbeck.pairing import settle_layers
-from limbeck.recipe import ControlSpec, Recipe, TrainSpec
+from limbeck.pairing import cautions, settle_layers
+from limbeck.recipe import ControlSpec, Recipe, TermSpec
 from limbeck.schemes import Offline
+from limbeck.staging import spans
 from limbeck.training.runtime import Runtime
+from limbeck.training.settings import Training
 from limbeck.training.trainer import Trainer
 
 __all__ = ["check", "examine"]
@@ -61,8 +63,8 @@ def examine(recipe: Recipe) -> dict[str, Any]:
         InputError: it cannot work.
     """
     data = load_data(recipe)
-    recipe = settle_layers(recipe, data)
-    objective = make_objective(recipe.objective, recipe.beside)
+    recipe = settle_layers(recipe.written_out(), data)
+    objective = make_objective(recipe.objective, recipe.beside, recipe.stages)
     seed = recipe.seed_list[0]
     train = recipe.train
     # Never compiled here: that alone takes longer than all the rest, and tells nothing more.
@@ -74,8 +76,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
     control = _try_control(recipe, objective, data, runtime, len(plan)) if recipe.has_control else 0.0
     student = make_student(recipe, data, seed)
     scheme = make_scheme(student, objective, teacher, data, seed)
-    losses, per_step = _try(scheme, train, recipe.data.batch_size, data, runtime, len(plan))
-    one = train.epochs * len(plan) * per_step
+    stages, one = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, len(plan))
     # A control's step lacks the teacher, so that its own time is a little less than the student's.
     seconds += len(recipe.seed_list) * (one + (one if control is None else control))
     found: dict[str, Any] = {
@@ -84,11 +85,15 @@ def examine(recipe: Recipe) -> dict[str, Any]:
         "data": _describe(data, recipe),
         "student": {"model": recipe.student.model, **_network(student.model, student.adapter, data)},
         "teacher": None,
-        "terms": _terms(scheme, losses),
-        "steps": {"per_epoch": len(plan), "total": len(plan) * train.epochs},
+        "stages": stages[:-1],
+        "terms": stages[-1]["terms"],
+        "steps": {"per_epoch": len(plan), "total": len(plan) * sum(s["epochs"] for s in stages)},
         "device": str(runtime.device),
         "seconds": round(seconds, 1),
-        "warnings": _warnings(recipe, data),
+        "warnings": [
+            *_warnings(recipe, data),
+            *cautions(recipe, student.model, None if teacher is None else teacher.network.model),
+        ],
     }
     if teacher is not None and recipe.teacher is not None:
         network = teacher.network
@@ -110,12 +115,22 @@ def _warnings(recipe: Recipe, data: Data) -> list[str]:
             "the recipe gives the teacher no weights (teacher.weights, teacher.pretrained or teacher.train); "
             "a random teacher teaches nothing"
         )
+    prepared = {n for s in recipe.stages or () if s.trains == "layers" for n in s.objective}
+    found += [
+        f"objective.{name}: its own layers are never trained; stages has none that trains them"
+        for name, term in recipe.objective.items()
+        if name not in prepared and _prepares(recipe, name, term)
+    ]
     count = labelled(data)
     if count < len(data.classes):
         found.append(f"{count} labelled training samples for {len(data.classes)} classes")
     if recipe.data.batch_size > len(data.train):
         found.append(f"the {len(data.train)} training samples make one batch, less than data.batch_size")
     return found
+
+
+def _prepares(recipe: Recipe, name: str, term: TermSpec) -> bool:
+    return methods.get(term.method or name, beside=recipe.beside).stage == "layers" and not term.silent
 
 
 def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime, steps: int) -> float:
@@ -130,7 +145,7 @@ def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime, steps: int) -> fl
     )
     built = prepare(spec, data, where="teacher", beside=recipe.beside)
     scheme = make_scheme(built, terms, None, data, recipe.seed_list[0])
-    _, per_step = _try(scheme, spec.train, recipe.data.batch_size, data, runtime, steps, "teacher.")
+    _, per_step = _try(scheme, settings(spec.train), recipe.data.batch_size, data, runtime, steps, "teacher.")
     return spec.train.epochs * steps * per_step
 
 
@@ -143,8 +158,24 @@ def _try_control(
         return None
     seed, train = recipe.seed_list[0], recipe.control.train
     scheme = make_scheme(make_student(recipe, data, seed), terms, None, data, seed)
-    _, per_step = _try(scheme, train, recipe.data.batch_size, data, runtime, steps, "control.")
+    _, per_step = _try(scheme, settings(train), recipe.data.batch_size, data, runtime, steps, "control.")
     return train.epochs * steps * per_step
+
+
+def _try_stages(
+    scheme: Offline, whole: Training, batch_size: int, data: Data, runtime: Runtime, steps: int
+) -> tuple[list[dict[str, Any]], float]:
+    """What each stage of the student's training is, the objective itself last, and the seconds of all."""
+    found, seconds = [], 0.0
+    for number, (chosen, span) in enumerate(spans(scheme.objective, whole)):
+        scheme.objective.enter(number)
+        losses, per_step = _try(scheme, chosen, batch_size, data, runtime, steps)
+        epochs = (whole.epochs if span.last is None else span.last) - span.first
+        seconds += epochs * steps * per_step
+        trains = "student" if span.student else "layers"
+        terms = _terms(scheme.objective.current, losses)
+        found.append({"name": span.stage, "epochs": epochs, "trains": trains, "terms": terms})
+    return found, seconds
 
 
 LONG = 5.0
@@ -153,7 +184,7 @@ LONG = 5.0
 
 def _try(
     scheme: Offline,
-    train: TrainSpec,
+    chosen: Training,
     batch_size: int,
     data: Data,
     runtime: Runtime,
@@ -164,7 +195,7 @@ def _try(
 
     Args:
         scheme: who learns from whom.
-        train: how.
+        chosen: how.
         batch_size: samples in a full step.
         data: what is learnt from.
         runtime: where.
@@ -172,7 +203,7 @@ def _try(
         place: what stands before `train` in the recipe, for messages.
     """
     try:
-        trainer = Trainer(scheme, settings(train), runtime, steps)
+        trainer = Trainer(scheme, chosen, runtime, steps)
     except InputError as error:
         raise InputError(f"{place}{error}") from error
 
@@ -218,12 +249,12 @@ def _describe(data: Data, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _terms(scheme: Offline, losses: dict[str, float]) -> dict[str, Any]:
+def _terms(objective: Objective, losses: dict[str, float]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, term in scheme.objective.terms.items():
+    for name, term in objective.terms.items():
         weight = term.weight if isinstance(term.weight, int | float) else term.weight.end
         found[name] = {
-            "method": type(scheme.objective.method(name)).__module__.rsplit(".", 1)[-1],
+            "method": type(objective.method(name)).__module__.rsplit(".", 1)[-1],
             "weight": weight,
             "first_value": losses[name],
             "layers": term.layers,
@@ -253,18 +284,29 @@ def _show(found: dict[str, Any]) -> None:
             + (f", {count(work)} multiply-adds" if work else "")
             + first
         )
-    for name, term in found["terms"].items():
-        layers = ", ".join(f"{s} ← {t}" for s, t in term["layers"].items())
-        lines.append(
-            f"term      {name}: weight {term['weight']:g}, first value {term['first_value']:.4g}"
-            + (f", layers {layers}" if layers else "")
-        )
+    for stage in found["stages"]:
+        what = "the student" if stage["trains"] == "student" else "the method's own layers"
+        plural = "" if stage["epochs"] == 1 else "s"
+        lines.append(f"stage     {stage['name']}: {stage['epochs']} epoch{plural}, trains {what}")
+        lines += _term_lines(stage["terms"])
+    lines += ["then"] * bool(found["stages"]) + _term_lines(found["terms"])
     steps = found["steps"]
     plural = "" if steps["per_epoch"] == 1 else "s"
     lines.append(f"training  {steps['per_epoch']} step{plural} an epoch, {steps['total']} in all")
     lines.append(f"time      {_duration(found['seconds'])} of training, without compiling and evaluating")
     lines += [f"warning   {text}" for text in found["warnings"]]
     typer.echo("\n".join(lines))
+
+
+def _term_lines(terms: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, term in terms.items():
+        layers = ", ".join(f"{s} ← {t}" for s, t in term["layers"].items())
+        lines.append(
+            f"term      {name}: weight {term['weight']:g}, first value {term['first_value']:.4g}"
+            + (f", layers {layers}" if layers else "")
+        )
+    return lines
 
 
 def _duration(seconds: float) -> str:

@@ -53,6 +53,9 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         rows.append(["teacher", figure(result["teacher"][metric]), *[""] * 6])
     named = {} if result["control"] is None else {"control": result["control"]}
     for name, found in (named | result["variants"]).items():
+        if "failed" in found:
+            rows.append([name, "given up", *[""] * 6])
+            continue
         gain = found.get("gain")
         span = None if gain is None or gain["interval"] is None else tuple(gain["interval"])
         rows.append(
@@ -74,4 +77,7 @@ def _summary(result: dict[str, Any], out: Path) -> None:
         f"{seeds} seed{'s' * (seeds > 1)}. Gain: last epoch, paired with the control by seed. The best of "
         "several methods is partly luck."
     )
+    for name, found in result["variants"].items():
+        for said in found.get("failed", ()):
+            typer.echo(f"{name}, {said}")
     typer.echo(f"Page: {(out / 'report.html').resolve()}")

@@ -86,8 +86,8 @@ def summary(result: dict[str, Any], out: Path) -> None:
         found = result[name]
         if found is None:
             continue
-        # The control is the same network as the student.
-        shape = student if name == "control" else found
+        # The control is the same network as the student, unless that ends in the teacher's classifier.
+        shape = found if "parameters" in found else student
         rows.append(
             [
                 name,

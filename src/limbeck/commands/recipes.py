@@ -79,6 +79,8 @@ def _card(card: dict[str, Any]) -> None:
         typer.echo(f"  {name}: {option['type']}, {default}{published}")
     if not card["options"]:
         typer.echo("  none")
+    if card["unlike"]:
+        typer.echo(f"\nBetween unlike networks: {card['unlike']}")
     weight = card["published"].get("weight", 1.0)
     values = {k: v for k, v in card["published"].items() if k in card["options"]}
     fields = "".join(f", {k}: {str(v).lower() if isinstance(v, bool) else v}" for k, v in values.items())

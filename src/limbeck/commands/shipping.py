@@ -9,7 +9,7 @@ import typer
 from torch import Tensor, nn
 
 from limbeck import models, ship, weights
-from limbeck.build import load_data, make_student
+from limbeck.build import load_data, restored
 from limbeck.commands.common import build, count, figure, foreign, milliseconds, screen, size, table
 from limbeck.commands.evaluate import build_on, load_for
 from limbeck.data import Data
@@ -64,8 +64,7 @@ def _of_run(folder: Path) -> tuple[Data, InputSpec, nn.Module, str]:
     if not (folder / "student.safetensors").is_file():
         raise InputError(f"{folder} is no finished run: it holds no student.safetensors.")
     data = load_data(recipe)
-    student = make_student(recipe, data, recipe.seed_list[0])
-    weights.load(student.model, folder / "student.safetensors", where=str(folder))
+    student = restored(recipe, data, recipe.seed_list[0], folder / "student.safetensors")
     return data, student.spec, nn.Sequential(student.adapter, student.model).eval(), recipe.name
 
 

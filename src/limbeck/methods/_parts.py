@@ -14,6 +14,7 @@ __all__ = [
     "check_indexed",
     "check_logits",
     "check_number",
+    "check_set_up",
     "check_switch",
     "flat",
     "labels_of",
@@ -68,6 +69,16 @@ def check_count(name: str, value: object, *, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
     return value
+
+
+def check_set_up(method: str, ready: int, found: int) -> None:
+    """Refuse another number of pairs of features than a method has built its layers for.
+
+    Raises:
+        ValueError: the numbers differ, or it has built none.
+    """
+    if found != ready or not ready:
+        raise ValueError(f"{method} was set up for {ready} pairs of features; got {found}")
 
 
 def check_switch(name: str, value: object) -> bool:

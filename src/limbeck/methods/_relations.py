@@ -27,13 +27,19 @@ def rows(method: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]
     return ours.to(common), theirs.to(common)
 
 
-def unscaled(value: Tensor) -> Tensor:
+def unscaled(value: Tensor, *, by_sample: bool = False) -> Tensor:
     """Divided by its largest absolute entry, so that no square overflows or vanishes.
 
     For losses that do not change with the scale. The divisor is a constant to the gradient, which is right
     for these: along the scale itself their gradient is zero.
+
+    Args:
+        value: [B, ...].
+        by_sample: each sample by its own largest entry, for losses that do not change with that either.
     """
-    return value / value.detach().abs().amax().clamp(min=1e-30)
+    sizes = value.detach().abs()
+    largest = sizes.amax(tuple(range(1, value.ndim)), keepdim=True) if by_sample else sizes.amax()
+    return value / largest.clamp(min=1e-30)
 
 
 def directions(vectors: Tensor) -> Tensor:

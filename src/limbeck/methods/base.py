@@ -25,8 +25,8 @@ class Probe:
         batch: the batch that was asked about.
         student_modules: the student's tapped modules, in the order of the features; read only.
         teacher_modules: the teacher's, where the teacher is a network.
-        student_head: the student's last linear layer, where there is one; read only.
-        teacher_head: the teacher's.
+        student_head: the linear layer that answers the student's logits, where there is one; read only.
+        teacher_head: the teacher's, for the classes that `teacher.logits` has.
         samples: number of training samples.
         classes: number of classes.
         targets: class of each training sample, [samples] int64, `UNLABELLED` where not known; None: nowhere.
@@ -75,9 +75,38 @@ class Method(nn.Module, ABC):
     """The weight and options that the paper uses, for the method's card and for comparisons."""
     beside: ClassVar[float] = 1.0
     """The weight of the cross-entropy beside which `published` was used."""
-    prefers: ClassVar[Literal["embedding", "map", "stages"]] = "map"
-    """The features that the field gives it: `embedding`, what enters the classifier; `map`, the last map; or
-    `stages`, the last map of every resolution."""
+    prefers: ClassVar[
+        Literal["embedding", "map", "classified", "middle", "stages", "before_relu", "flow"]
+    ] = "map"
+    """The features that the field gives it: `embedding`, what enters the classifier; `map`, the last map;
+    `classified`, that map where both classifiers take its mean over places, and else `embedding`;
+    `stages`, the last map of every stage; `middle`, the one in the middle of these; `before_relu`, these as
+    they are before their last ReLU; `flow`, the map that enters the first stage, and then all stages."""
+    stage: ClassVar[Literal["none", "alone", "layers"]] = "none"
+    """The stage that the paper puts before the others: `alone`, the student learns from this method by
+    itself, and then without it; `layers`, the method's own layers are trained first, by `prepare`."""
+    unlike: ClassVar[str] = ""
+    """What the literature says of it between networks that are built differently, where it warns."""
+    reuses_head: ClassVar[bool] = False
+    """Whether the student is given the teacher's classifier behind a projector, and the method reads that."""
+    preparing: bool = False
+    """Whether the stage of `prepare` runs at present."""
+
+    @property
+    def prepared(self) -> nn.Module | None:
+        """The layers that `prepare` trains; after that they stay as they are. None: there are none."""
+        return None
+
+    def prepare(self, teacher: Knowledge, batch: Batch) -> Tensor:
+        """The loss of the stage that trains the method's own layers by the teacher alone, a scalar."""
+        raise NotImplementedError(f"{type(self).__name__} has nothing to prepare")
+
+    def train(self, mode: bool = True) -> "Method":
+        """As of any module; what was prepared stays in eval mode."""
+        super().train(mode)
+        if self.prepared is not None and not self.preparing:
+            self.prepared.eval()
+        return self
 
     def setup(self, probe: Probe) -> None:
         """Build layers whose shape depends on the networks. Called once, before the first step."""

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods._gather import everyones
 from limbeck.methods._layers import linear
-from limbeck.methods._parts import check_choice, check_count, flat, paired
+from limbeck.methods._parts import check_choice, check_count, check_set_up, flat, paired
 from limbeck.methods._relations import rows
 from limbeck.methods.base import Method, Probe
 
@@ -119,10 +119,7 @@ class CorrelationCongruence(Method):
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
         pairs = paired("correlation_congruence", student, teacher)
-        if len(pairs) != len(self.ours):
-            raise ValueError(
-                f"correlation_congruence was set up for {len(self.ours)} pairs of features; got {len(pairs)}"
-            )
+        check_set_up("correlation_congruence", len(self.ours), len(pairs))
         losses = []
         for ours, theirs, pair in zip(self.ours, self.theirs, pairs, strict=True):
             one, other = (flat("correlation_congruence", feature) for feature in pair)

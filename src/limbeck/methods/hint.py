@@ -29,7 +29,8 @@ from torch.nn import functional as F
 
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods._layers import linear
-from limbeck.methods._parts import check_choice, check_switch, paired, taught, widen
+from limbeck.methods._maps import same_size
+from limbeck.methods._parts import check_choice, check_set_up, check_switch, paired, widen
 from limbeck.methods.base import Method, Probe
 
 __all__ = ["Hint", "hint"]
@@ -48,21 +49,13 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes do not belong together.
     """
-    student, teacher = _same_size(widen(student), widen(teacher))
+    student, teacher = same_size(widen(student), widen(teacher))
     if student.shape != teacher.shape:
         raise ValueError(
             "hint needs features of one shape after its regressor; "
             f"got student {list(student.shape)} and teacher {list(teacher.shape)}"
         )
     return F.mse_loss(student, teacher)
-
-
-def _same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Average-pool the larger of two maps to the smaller; anything else is left alone."""
-    if student.ndim != 4 or teacher.ndim != 4 or student.shape[2:] == teacher.shape[2:]:
-        return student, teacher
-    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-    return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)
 
 
 class Hint(Method):
@@ -84,6 +77,7 @@ class Hint(Method):
     aliases = ("fitnet",)
     kind: ClassVar[Literal["feature"]] = "feature"
     pairs: ClassVar[Literal["many"]] = "many"
+    prefers = "middle"
     published: ClassVar[Mapping[str, object]] = {"weight": 100.0, "normalize": True}
 
     def __init__(self, normalize: bool = False, activation: Literal["auto", "relu", "none"] = "auto") -> None:
@@ -119,16 +113,10 @@ class Hint(Method):
         return nn.Sequential(*parts).to(device=ours.device, dtype=widen(ours).dtype)
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
-        targets = taught("hint", teacher).features
-        if not 0 < len(self.regressors) == len(student.features) == len(targets):
-            raise ValueError(
-                f"hint was set up for {len(self.regressors)} pairs of features; "
-                f"got {len(student.features)} of the student and {len(targets)} of the teacher"
-            )
-        losses = [
-            hint(regressor(widen(ours)), theirs)
-            for regressor, (ours, theirs) in zip(
-                self.regressors, map(_same_size, student.features, targets), strict=True
-            )
-        ]
+        pairs = paired("hint", student, teacher)
+        check_set_up("hint", len(self.regressors), len(pairs))
+        losses = []
+        for regressor, pair in zip(self.regressors, pairs, strict=True):
+            ours, theirs = same_size(*pair)
+            losses.append(hint(regressor(widen(ours)), theirs))
         return torch.stack(losses).sum()

@@ -35,8 +35,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from limbeck.knowledge import Batch, Knowledge
-from limbeck.methods._layers import linear
-from limbeck.methods._parts import check_count, paired, widen
+from limbeck.methods._layers import conv, linear
+from limbeck.methods._maps import check_maps, shrink
+from limbeck.methods._parts import check_count, check_set_up, paired, widen
 from limbeck.methods.base import Method, Probe
 
 __all__ = ["SemanticCalibration", "semantic_calibration"]
@@ -83,8 +84,7 @@ def semantic_calibration(
 def _difference(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of each sample, [B]."""
     student, teacher = widen(student), widen(teacher)
-    if student.shape[2:] != teacher.shape[2:]:
-        teacher = F.adaptive_avg_pool2d(teacher, (student.shape[2], student.shape[3]))
+    teacher = shrink(teacher, student.shape[2:])
     if student.shape != teacher.shape:
         raise ValueError(
             "semantic_calibration needs maps of one shape after its projection; "
@@ -123,11 +123,7 @@ class SemanticCalibration(Method):
 
     def setup(self, probe: Probe) -> None:
         student, teacher = zip(*paired("semantic_calibration", probe.student, probe.teacher), strict=True)
-        for feature in (*student, *teacher):
-            if feature.ndim != 4:
-                raise ValueError(
-                    f"semantic_calibration needs maps [B, C, H, W]; got a feature {list(feature.shape)}"
-                )
+        check_maps("semantic_calibration", (*student, *teacher))
         generator = probe.generator
         self.queries = nn.ModuleList(self._glance(f, generator) for f in student)
         self.keys = nn.ModuleList(self._glance(f, generator) for f in teacher)
@@ -146,45 +142,28 @@ class SemanticCalibration(Method):
 
     def forward(self, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
         pairs = paired("semantic_calibration", student, teacher)
-        if len(pairs) != len(self.queries):
-            raise ValueError(
-                f"semantic_calibration was set up for {len(self.queries)} pairs of features; got {len(pairs)}"
-            )
+        check_set_up("semantic_calibration", len(self.queries), len(pairs))
         ours, theirs = [widen(a) for a, _ in pairs], [widen(b) for _, b in pairs]
         queries, keys = (
             torch.stack([glance(f.mean((2, 3))) for glance, f in zip(glances, features, strict=True)], 1)
             for glances, features in ((self.queries, ours), (self.keys, theirs))
         )
         projected = [
-            [self.projections[s * len(pairs) + t](_no_larger(f, goal)) for t, goal in enumerate(theirs)]
+            [self.projections[s * len(pairs) + t](shrink(f, goal.shape[2:])) for t, goal in enumerate(theirs)]
             for s, f in enumerate(ours)
         ]
         return semantic_calibration(projected, theirs, queries, keys)
-
-
-def _no_larger(student: Tensor, teacher: Tensor) -> Tensor:
-    """The student's map, average-pooled to the teacher's size where it is larger."""
-    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-    return student if size == student.shape[2:] else F.adaptive_avg_pool2d(student, size)
 
 
 def _projection(ours: Tensor, theirs: Tensor, generator: torch.Generator) -> nn.Module:
     """From a student's map to a teacher's width."""
     width = theirs.shape[1]
     return nn.Sequential(
-        _conv(ours.shape[1], 2 * width, 1, generator),
+        conv(ours.shape[1], 2 * width, 1, generator),
         nn.BatchNorm2d(2 * width),
         nn.ReLU(),
-        _conv(2 * width, 2 * width, 3, generator),
+        conv(2 * width, 2 * width, 3, generator),
         nn.BatchNorm2d(2 * width),
         nn.ReLU(),
-        _conv(2 * width, width, 1, generator),
+        conv(2 * width, width, 1, generator),
     ).to(device=ours.device, dtype=widen(ours).dtype)
-
-
-def _conv(inputs: int, outputs: int, size: int, generator: torch.Generator) -> nn.Conv2d:
-    """A convolution without bias, its initial values drawn from the generator alone."""
-    empty = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False, device="meta")
-    layer = empty.to_empty(device=generator.device)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-    return layer

@@ -23,6 +23,12 @@ from torch import nn
 from limbeck.knowledge import UNLABELLED, Knowledge
 from limbeck.methods import options as options_of
 from limbeck.methods._cases import CLASSES, INPUTS, SAMPLES, Shape, Subject, loss_of, make_case, tensors
+from limbeck.methods._keeping import (
+    compiles_in_one_graph,
+    continues_from_its_state,
+    prepares_its_own_layers,
+    repeats_by_seed,
+)
 from limbeck.methods._promises import back, equal, gradients, refused, works
 from limbeck.methods.base import Method
 
@@ -170,50 +176,18 @@ def same_in_halves(subject: Subject) -> str | None:
     return None
 
 
-def repeats_by_seed(subject: Subject) -> str | None:
-    """The same seed gives the same layers and loss, and setting up takes no number from torch's generator."""
+def same_in_any_memory_order(subject: Subject) -> str | None:
+    """Maps whose channels lie innermost in memory, as images like them, give the same loss and gradient."""
     case = make_case(subject)
-    state = torch.get_rng_state()
-    first, second = subject.ready(case), subject.ready(case)
-    assert torch.equal(state, torch.get_rng_state()), (
-        "setup draws from torch's global generator; use the probe's, so that student and control see the same"
-    )
-    ours, theirs = first.state_dict(), second.state_dict()
-    assert all(torch.equal(ours[k], theirs[k]) for k in ours), "two setups with one seed differ"
-    assert torch.equal(loss_of(first, case), loss_of(second, case)), "two runs with one seed differ"
-    return None
-
-
-def continues_from_its_state(subject: Subject) -> str | None:
-    """What the method learned or remembers is in its `state_dict`, so that a run can be resumed."""
-    case = make_case(subject)
-    first, second = subject.ready(case), subject.ready(case)
-    back(loss_of(first, case))
-    with torch.no_grad():
-        for parameter in first.parameters():
-            parameter.sub_(0.1 * (0 if parameter.grad is None else parameter.grad))
-    second.load_state_dict(first.state_dict(), strict=True)
-    assert torch.equal(loss_of(first, case), loss_of(second, case)), "a resumed method gives another loss"
-    return None
-
-
-def compiles_in_one_graph(subject: Subject) -> str | None:
-    """`torch.compile(fullgraph=True)` takes it, so nothing in it waits for the device."""
-    case = make_case(subject, dtype=torch.float32)
-    plain, compiled = case, case.map(lambda t: t)
-    torch.compiler.reset()
-    try:
-        call = torch.compile(subject.ready(case, torch.float32), fullgraph=True, backend="aot_eager")
-        losses = loss_of(subject.ready(case, torch.float32), plain), loss_of(call, compiled)
-        for loss in losses:
-            back(loss)
-    except torch._dynamo.exc.TorchDynamoException as error:
-        raise AssertionError(f"it does not compile in one graph: {error}") from error
-    finally:
-        torch.compiler.reset()
-    equal(*losses, "the compiled loss differs", tolerance=1e-5)
-    for a, b in zip(gradients(plain), gradients(compiled), strict=True):
-        equal(a, b, "the compiled gradient differs", tolerance=1e-5)
+    if all(t.ndim != 4 for t in tensors(case.student) + tensors(case.teacher)):
+        return None
+    other = case.map(lambda t: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t)
+    losses = [loss_of(subject.ready(case), one) for one in (case, other)]
+    for loss in losses:
+        back(loss)
+    equal(losses[0], losses[1], "another memory order changes the loss")
+    for a, b in zip(gradients(case), gradients(other), strict=True):
+        equal(a, b, "another memory order changes the gradient")
     return None
 
 
@@ -249,6 +223,8 @@ CHECKS: tuple[Callable[[Subject], str | None], ...] = (
     same_in_halves,
     repeats_by_seed,
     continues_from_its_state,
+    same_in_any_memory_order,
+    prepares_its_own_layers,
     compiles_in_one_graph,
     refuses_bad_options,
     says_what_it_is,

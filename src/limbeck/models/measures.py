@@ -34,6 +34,9 @@ def multiply_adds(model: nn.Module, example: Tensor) -> int | None:
 
 
 def head(model: nn.Module) -> nn.Linear | None:
-    """The last linear layer in the order of registration: the classifier of nearly every network."""
+    """The last linear layer in the order of registration: the classifier of nearly every network.
+
+    Which layer answers the logits, a pass tells: `limbeck.calls.classifier`.
+    """
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return linear[-1] if linear else None

@@ -56,9 +56,12 @@ def _build(request: Request, folder: Path) -> Built:
         where=request.where,
         beside=folder if _has_module(folder, network.model) else recipe.beside or request.beside,
     )
-    weights.load(built.model, file, where=request.where)
+    from limbeck.composing import recompose
+
+    model = recompose(built.model, weights.metadata(file))
+    weights.load(model, file, where=request.where)
     over = None if own is None else InputSpec(own.mean, own.std, own.size, own.channels)
-    return Built(built.model, built.input.override(over), f"run:{request.name}")
+    return Built(model, built.input.override(over), f"run:{request.name}")
 
 
 def _folder(request: Request) -> Path:

@@ -5,6 +5,7 @@ from limbeck.recipe.network import InputSettings, Network
 from limbeck.recipe.objective import RampSpec, StepsSpec, TermSpec
 from limbeck.recipe.recipe import ControlSpec, ExportSpec, Recipe, SchemeSpec
 from limbeck.recipe.schema import schema
+from limbeck.recipe.stages import StageSpec
 from limbeck.recipe.training import OptimizerSpec, ScheduleSpec, TrainSpec
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Recipe",
     "ScheduleSpec",
     "SchemeSpec",
+    "StageSpec",
     "StepsSpec",
     "TermSpec",
     "TrainSpec",

@@ -18,7 +18,7 @@ __all__ = ["check_recipe", "check_supported"]
 
 SCHEMES = ("offline",)
 _LATER_SCHEMES = ("online", "own", "data_free", "on_policy")
-_LATER_KEYS = ("stages", "chain", "weighting")
+_LATER_KEYS = ("chain", "weighting")
 _LATER_TEACHER_KEYS = ("cache", "backend", "weighting")
 # Models that come without weights unless the recipe says where these are.
 _BLANK_MODELS = ("cifar", "timm", "torchvision")
@@ -84,7 +84,33 @@ def _check_student(student: "Network", where: str) -> None:
             raise InputError(f"{where}: student.{key}: only a teacher has this key.{hint}")
 
 
+def with_reused_head(recipe: "Recipe", where: str) -> dict[str, Any] | None:
+    """The recipe with the student's `head` set where its objective gives it the teacher's; None: as it is.
+
+    Raises:
+        InputError: the head is to be the teacher's, and no term gives it that.
+    """
+    from limbeck import methods
+
+    own = [terms for keys, terms in recipe.objectives().items() if "variants" not in keys]
+    terms = [(name, term) for found in own for name, term in found.items() if not term.silent]
+    kinds = [methods.get(term.method or name, beside=recipe.beside) for name, term in terms]
+    reused = any(kind.reuses_head for kind in kinds)
+    if reused == (recipe.student.head == "teacher"):
+        return None
+    if not reused:
+        raise InputError(
+            f"{where}: student.head: no term of the objective gives the student its teacher's classifier; "
+            "add simple_projector, or leave the key out."
+        )
+    result = recipe.dump()
+    result["student"]["head"] = "teacher"
+    return result
+
+
 def _check_teacher(teacher: "Network", where: str) -> None:
+    if teacher.head is not None:
+        raise InputError(f"{where}: teacher.head: only a student has this key.")
     blank = teacher.model.partition(":")[0] in _BLANK_MODELS
     if blank and teacher.weights is None and not teacher.pretrained and teacher.train is None:
         raise InputError(
@@ -110,15 +136,17 @@ def _check_common(recipe: "Recipe", where: str) -> None:
 
 
 def _check_objectives(recipe: "Recipe", where: str) -> None:
-    labelled = _check_terms(recipe, recipe.objective, "objective", where, labels_only=recipe.teacher is None)
+    alone = recipe.teacher is None
+    labelled = False
+    for keys, terms in recipe.objectives().items():
+        found = _check_terms(recipe, terms, ".".join(map(str, keys)), where, labels_only=alone)
+        labelled |= found and keys == ("objective",)
     if recipe.teacher is not None and recipe.teacher.objective is not None:
         _check_terms(recipe, recipe.teacher.objective, "teacher.objective", where, labels_only=True)
-    for name, variant in (recipe.variants or {}).items():
+    for name in recipe.variants or {}:
         if name in ROLES:
             raise InputError(f'{where}: variants: "{name}" is taken: a run calls its own networks so.')
-        _check_terms(
-            recipe, variant.objective, f"variants.{name}.objective", where, labels_only=recipe.teacher is None
-        )
+    _check_stages(recipe, where)
     own = None if isinstance(recipe.control, bool) else recipe.control.objective
     if own is not None:
         _check_terms(recipe, own, "control.objective", where, labels_only=True)
@@ -128,6 +156,32 @@ def _check_objectives(recipe: "Recipe", where: str) -> None:
             "above 0, so there is nothing to train a control with. "
             "Give control: {objective: {…}} or control: false."
         )
+
+
+def _check_stages(recipe: "Recipe", where: str) -> None:
+    """Check names and lengths of stages, and that what trains layers has layers to train."""
+    from limbeck import methods
+
+    for keys, part in recipe.parts().items():
+        place = "".join(f"{key}." for key in keys)
+        stages = part.stages or ()
+        names = [stage.name for stage in stages]
+        for number, stage in enumerate(stages):
+            at = f"{where}: {place}stages.{number}"
+            if names.count(stage.name) > 1:
+                raise InputError(f'{at}.name: "{stage.name}" is there twice.')
+            for name, term in stage.objective.items() if stage.trains == "layers" else ():
+                if methods.get(term.method or name, beside=recipe.beside).stage != "layers":
+                    raise InputError(
+                        f"{at}.objective.{name}: this method has no layers that are trained first; "
+                        "give trains: student."
+                    )
+        taken = sum(stage.epochs for stage in stages if stage.trains == "student")
+        if recipe.train.epochs and taken and taken >= recipe.train.epochs:
+            raise InputError(
+                f"{where}: {place}stages: take {taken} of the student's {recipe.train.epochs} epochs "
+                "(train.epochs counts them all), so none is left for the objective itself."
+            )
 
 
 def _check_terms(

@@ -59,6 +59,8 @@ class Network(Open):
     """Teacher only: which of its logits stand for the data's classes; auto, or names or indices in order."""
     input: InputSettings | None = None
     """Normalisation, size and channels of the network's input; null: the model's own."""
+    head: Literal["teacher"] | None = None
+    """Student only: teacher, the classifier is the teacher's, behind a projector (simple_projector)."""
     train: TrainSpec | None = None
     """Teacher only: train it first. What is not given is taken from the recipe's own train."""
     objective: Terms | None = None

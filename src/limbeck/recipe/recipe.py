@@ -9,15 +9,16 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, mo
 from limbeck.errors import InputError
 from limbeck.reading import apply_overrides, read_yaml, shown, write_yaml
 from limbeck.recipe.base import LIST, MAPPING, NUMBER, RUN_NAME, SWITCH, Open, Part, kind_of
-from limbeck.recipe.checks import check_recipe, check_supported
+from limbeck.recipe.checks import check_recipe, check_supported, with_reused_head
 from limbeck.recipe.data import DataSpec
 from limbeck.recipe.messages import explain
 from limbeck.recipe.network import Network
 from limbeck.recipe.objective import Terms
 from limbeck.recipe.plain import plain
 from limbeck.recipe.spreading import spread
+from limbeck.recipe.stages import Stages, last_stage_as_objective, with_first_stages
 from limbeck.recipe.training import TrainSpec
-from limbeck.recipe.variants import Variants
+from limbeck.recipe.variants import Variants, VariantSpec
 
 __all__ = ["ControlSpec", "ExportSpec", "Recipe", "SchemeSpec"]
 
@@ -70,6 +71,8 @@ class Recipe(Part):
     """The samples."""
     objective: Terms
     """The terms of the loss by name: {method: {weight, …options}}, or {method: weight}."""
+    stages: Stages | None = None
+    """What comes before the objective: [{name, epochs, objective, …}]; null: what its methods' papers say."""
     scheme: SchemeSpec = SchemeSpec()
     """Who teaches whom: offline."""
     train: TrainSpec
@@ -130,12 +133,31 @@ class Recipe(Part):
         for override in [overrides] if isinstance(overrides, str) else overrides:
             settled = plain(apply_overrides(spread(settled), [override]), where)
         check_supported(settled, where)
+        recipe = cls._checked(spread(last_stage_as_objective(settled, where), inherit=True), path, where)
+        recipe.written_out()  # for what it has to say against it
+        return recipe
+
+    @classmethod
+    def _checked(cls, data: dict[str, Any], path: Path | None, where: str) -> "Recipe":
         try:
-            recipe = cls.model_validate(spread(settled, inherit=True))
+            recipe = cls.model_validate(data)
         except ValidationError as error:
             raise explain(error, cls, where) from None
         recipe._path = path
         check_recipe(recipe, where)
+        return recipe
+
+    def written_out(self) -> "Recipe":
+        """The recipe as a run keeps it: the first stages of its methods and the student's head written out.
+
+        Raises:
+            InputError: stages and epochs do not fit; or a head that no term gives the student.
+        """
+        where = "recipe" if self._path is None else str(self._path)
+        recipe = self
+        for write in (with_first_stages, with_reused_head):
+            more = write(recipe, where)
+            recipe = recipe if more is None else self._checked(more, self._path, where)
         return recipe
 
     @property
@@ -158,6 +180,22 @@ class Recipe(Part):
         """Whether a control is trained. Plain training would only be repeated, so it has none by default."""
         wanted = isinstance(self.control, ControlSpec) or (self.control and self.teacher is not None)
         return wanted and self.train.epochs > 0
+
+    def parts(self) -> dict[tuple[str, ...], "Recipe | VariantSpec"]:
+        """What has an objective and stages: the recipe and its variants, by the keys that lead there."""
+        found: dict[tuple[str, ...], Recipe | VariantSpec] = {(): self}
+        for name, variant in (self.variants or {}).items():
+            found["variants", name] = variant
+        return found
+
+    def objectives(self) -> dict[tuple[str | int, ...], Terms]:
+        """All that is learnt from a teacher: its terms, by the keys that lead to them."""
+        found: dict[tuple[str | int, ...], Terms] = {}
+        for keys, part in self.parts().items():
+            for number, stage in enumerate(part.stages or ()):
+                found[*keys, "stages", number, "objective"] = stage.objective
+            found[*keys, "objective"] = part.objective
+        return found
 
     def dump(self) -> dict[str, Any]:
         """The resolved recipe, every default written out: plain values that `from_dict` takes back."""

@@ -20,6 +20,7 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
         result["scheme"] = {"name": result["scheme"]}
     if "objective" in result:
         result["objective"] = _terms(result["objective"], drop=inherit)
+    result = _staged(result, drop=inherit)
     if isinstance(result.get("variants"), dict):
         result["variants"] = {name: _variant(v, drop=inherit) for name, v in result["variants"].items()}
     for owner in ("teacher", "control"):
@@ -39,7 +40,20 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
 def _variant(variant: Any, *, drop: bool) -> Any:
     if not isinstance(variant, dict) or "objective" not in variant:
         return variant
-    return {**variant, "objective": _terms(variant["objective"], drop=drop)}
+    return _staged({**variant, "objective": _terms(variant["objective"], drop=drop)}, drop=drop)
+
+
+def _staged(part: dict[str, Any], *, drop: bool) -> dict[str, Any]:
+    """A part of a recipe with the terms of its stages written out."""
+    if not isinstance(part.get("stages"), list):
+        return part
+    stages = [
+        {**stage, "objective": _terms(stage["objective"], drop=drop)}
+        if isinstance(stage, dict) and "objective" in stage
+        else stage
+        for stage in part["stages"]
+    ]
+    return {**part, "stages": stages}
 
 
 def _terms(terms: Any, *, drop: bool) -> Any:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from limbeck.recipe.base import RUN_NAME, Part
 from limbeck.recipe.objective import Terms
+from limbeck.recipe.stages import Stages
 
 __all__ = ["VariantSpec", "Variants"]
 
@@ -15,6 +16,8 @@ class VariantSpec(Part):
 
     objective: Terms
     """Its terms, in place of the recipe's."""
+    stages: Stages | None = None
+    """What comes before them, in place of the recipe's stages."""
 
 
 Variants = Annotated[

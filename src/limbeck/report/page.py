@@ -6,7 +6,7 @@ from pathlib import Path
 
 from limbeck.report import curves, figures, words
 from limbeck.report.charts import Figure
-from limbeck.report.record import Record, Row, read
+from limbeck.report.record import Record, Row, failures, read
 from limbeck.report.render import Table, render, store
 from limbeck.report.values import mean
 from limbeck.report.variants import records, render_variants
@@ -31,7 +31,7 @@ def write(run: Path, out: Path | None = None) -> Path:
     record = read(Path(run))
     goal = Path(run) if out is None else Path(out)
     compared = records(Path(run))
-    page = render_variants(record, compared) if compared else _page(record)
+    page = render_variants(record, compared, failures(run)) if compared else _page(record)
     return store(page, goal / "report.html" if goal.is_dir() else goal)
 
 
@@ -133,6 +133,10 @@ def _notes(record: Record) -> list[str]:
         own = isinstance(record.settings.get("control"), Mapping)
         how = "as the recipe’s control says" if own else "on the same plan without the teacher"
         notes.append(f"The control is the same student, trained {how}.")
+    if _setting(record, "student", "head") == "teacher":
+        notes.append(
+            "The student ends in its teacher’s classifier, behind a projector; the control does not."
+        )
     if any(row.latency for row in rows):
         notes.append("Latency: median at batch 1 on one thread of the machine that ran this.")
     if any(row.export for row in rows):

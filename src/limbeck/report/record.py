@@ -16,7 +16,7 @@ import yaml
 from limbeck.errors import InputError
 from limbeck.report.values import listing, mapping, number, plain, total, values
 
-__all__ = ["Gain", "Record", "Row", "Series", "parts", "read"]
+__all__ = ["Gain", "Record", "Row", "Series", "failures", "parts", "read"]
 
 LABELS = {"teacher": "Teacher", "control": "Control", "student": "Student", "onnx": "ONNX", "int8": "int8"}
 RUN_FILES = "recipe.yaml, result.json and metrics.jsonl"
@@ -160,6 +160,13 @@ def parts(run: Path) -> dict[str, tuple[Row, Gain | None]]:
     }
 
 
+def failures(run: Path) -> dict[str, str]:
+    """The variants of a comparison that have no figures, each with the reason."""
+    variants = mapping(_result(Path(run)).get("variants"))
+    found = {str(name): mapping(part).get("failed") for name, part in variants.items()}
+    return {name: " ".join(map(str, said)) for name, said in found.items() if isinstance(said, list)}
+
+
 def _result(run: Path) -> dict[str, Any]:
     path = run / "result.json"
     if not run.is_dir():
@@ -236,6 +243,8 @@ def _series(text: str, metric: str) -> tuple[Series, ...]:
         except (ValueError, RecursionError):
             continue
         epoch = number(mapping(entry).get("epoch"))
+        if mapping(entry).get("trains") == "layers":
+            continue  # epochs in which no network learned
         if epoch is not None:
             key = (str(entry.get("role", "")), int(number(entry.get("seed")) or 0))
             lines.setdefault(key, {}).setdefault(epoch, {}).update(entry)

@@ -38,12 +38,14 @@ def records(run: Path) -> list[Record]:
 
 def _with_size(row: Row, whole: Record) -> Row:
     student = whole.rows.get("student")
-    return row if student is None else replace(row, parameters=student.parameters, bytes=student.bytes)
+    if student is None or row.parameters is not None:
+        return row
+    return replace(row, parameters=student.parameters, bytes=student.bytes)
 
 
-def render_variants(whole: Record, found: Sequence[Record]) -> str:
-    """The page as a string."""
-    tone, sentence = _summary(found)
+def render_variants(whole: Record, found: Sequence[Record], failed: Mapping[str, str]) -> str:
+    """The page as a string; `failed` says why a method has no figures."""
+    tone, sentence = _summary([record for record in found if record.name not in failed], len(failed))
     drawn: list[Figure | None] = [figures.gains(found, "Gain by method"), curves.variants(found)]
     return render(
         "variants.html.j2",
@@ -54,21 +56,26 @@ def render_variants(whole: Record, found: Sequence[Record]) -> str:
         table=_table(whole, found),
         notes=_notes(whole, found),
         drawn=[figure for figure in drawn if figure is not None],
-        verdicts=[(record.name, words.verdict(record).sentence) for record in found],
+        verdicts=[
+            (r.name, f"Given up. {failed[r.name]}" if r.name in failed else words.verdict(r).sentence)
+            for r in found
+        ],
         objectives=[(record.name, _objective(whole, record.name)) for record in found],
         environment=[(key.replace("_", " "), value) for key, value in whole.environment.items() if value],
         recipe=whole.recipe,
     )
 
 
-def _summary(found: Sequence[Record]) -> tuple[str, str]:
+def _summary(found: Sequence[Record], failed: int) -> tuple[str, str]:
     """How many methods helped; no winner is named, since the best of many is partly luck."""
     tones = [words.verdict(record).tone for record in found]
-    several = f"{len(found)} method" + "s" * (len(found) != 1)
+    count = len(found) + failed
+    several = f"{count} method" + "s" * (count != 1)
     counts = [
         (tones.count("good"), "clearly above the control"),
         (tones.count("bad"), "clearly below the control"),
         (tones.count("open"), "not told apart from the control"),
+        (failed, "given up"),
     ]
     said = ", ".join(f"{count} {text}" for count, text in counts if count)
     tone = "good" if tones.count("good") else "bad" if tones.count("bad") == len(found) else "open"

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch, Knowledge
@@ -38,12 +38,22 @@ class Offline(Scheme):
         self.objective = objective
         self.teacher = teacher
 
+    def parts(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
+        """What the running stage trains: the student with the methods' layers, or such layers alone."""
+        objective = self.objective
+        mine = {id(p) for p in objective.trained()}
+        if not objective.preparing:
+            mine |= {id(p) for p in self.student.parameters() if p.requires_grad}
+        name = "layers" if objective.preparing else "student"
+        return {name: [(n, p) for n, p in self.named_parameters() if id(p) in mine]}
+
     def teach(self, batch: Batch) -> Knowledge | None:
-        # An objective of labels alone never looks at the teacher: do not pay for its answer.
-        return self.teacher(batch) if self.teacher is not None and self.objective.needs_teacher else None
+        # Terms of labels alone never look at the teacher: do not pay for its answer.
+        return self.teacher(batch) if self.teacher is not None and self.objective.listens else None
 
     def forward(self, batch: Batch, teaching: Knowledge | None) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = self.objective(self.student(batch.input), teaching, batch)
+        said = None if self.objective.preparing else self.student(batch.input)
+        losses: dict[str, Tensor] = self.objective(said, teaching, batch)
         return losses
 
     def place(self, runtime: "Runtime") -> None:

@@ -18,7 +18,8 @@ https://arxiv.org/abs/1910.10699, takes option B throughout; the default here is
 resnet32 0.47, resnet56 0.86, resnet110 1.74, and of the networks four times as wide, whose stem has 32
 channels and whose stages have 64, 128 and 256, resnet8x4 1.23 and resnet32x4 7.43.
 
-No operation works in place, so every module's output can be tapped. Module names (`conv1`, `bn1`,
+No operation works in place, so every module's output can be tapped, and a stage before its last ReLU
+(`layer1.2.relu:in`). Module names (`conv1`, `bn1`,
 `layer1.0.conv1`, …, `linear`) are those of the checkpoints in circulation.
 """
 
@@ -82,10 +83,12 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(
                 nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
             )
+        self.relu = nn.ReLU()  # a module, so that the sum that enters it can be tapped
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(x))
+        active: Tensor = self.relu(self.bn2(self.conv2(inner)) + self.shortcut(x))
+        return active
 
 
 class ResNet(nn.Module):

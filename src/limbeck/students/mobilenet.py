@@ -5,10 +5,10 @@ https://arxiv.org/abs/1801.04381; as the distillation protocol of Tian et al. (2
 https://arxiv.org/abs/1910.10699, adapts it to 32x32 pixels and half the width.
 
 A 3x3 convolution of stride 2 (`conv1`, `bn1`), seven stages of inverted residual blocks (`layer1` to
-`layer7`; the rows of the paper's table 2), a 1x1 convolution to 1280 channels (`conv2`, `bn2`), global
-average pooling and one linear layer (`linear`, whose input is the embedding of 1280 values). An inverted
-residual block widens by a 1x1 convolution, filters by a 3x3 convolution of each channel by itself, and
-narrows by a 1x1 convolution without ReLU; it adds its input where the shape stays.
+`layer7`; the rows of the paper's table 2), a 1x1 convolution to 1280 channels (`conv2`, `bn2`, `relu`),
+global average pooling and one linear layer (`linear`, whose input is the embedding of 1280 values). An
+inverted residual block widens by a 1x1 convolution, filters by a 3x3 convolution of each channel by itself,
+and narrows by a 1x1 convolution without ReLU; it adds its input where the shape stays.
 
 Against the paper's table 2 the stage `layer2` keeps height and width, so that at 32x32 pixels the stages see
 16, 16, 8, 4, 4, 2 and 2 pixels a side (`layer2`, `layer3`, `layer5`, `layer7` are the last of each size); the
@@ -85,6 +85,7 @@ class MobileNetV2(nn.Module):
         self.layer7 = _stage(after[5], after[6], 1, 1, expansion)
         self.conv2 = nn.Conv2d(after[6], last, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(last)
+        self.relu = nn.ReLU()  # a module, so that the map that is averaged can be tapped
         self.linear = nn.Linear(last, num_classes)
         he_initial(self)
 
@@ -94,7 +95,7 @@ class MobileNetV2(nn.Module):
         x = self.layer3(self.layer2(self.layer1(x)))
         x = self.layer5(self.layer4(x))
         x = self.layer7(self.layer6(x))
-        x = F.relu(self.bn2(self.conv2(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
         logits: Tensor = self.linear(x.mean((2, 3)))
         return logits
 

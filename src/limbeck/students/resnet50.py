@@ -14,7 +14,8 @@ convolution and BatchNorm (option B). Weights start as the paper that this one c
 
 Parameters at 100 classes: 23.71 million, as published with the protocol.
 
-No operation works in place, so every module's output can be tapped.
+No operation works in place, so every module's output can be tapped, and a stage before its last ReLU
+(`layer1.2.relu:in`).
 """
 
 from torch import Tensor, nn
@@ -50,11 +51,13 @@ class Bottleneck(nn.Module):
             self.shortcut = nn.Sequential(
                 nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
             )
+        self.relu = nn.ReLU()  # a module, so that the sum that enters it can be tapped
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.bn1(self.conv1(x)))
         inner = F.relu(self.bn2(self.conv2(inner)))
-        return F.relu(self.bn3(self.conv3(inner)) + self.shortcut(x))
+        active: Tensor = self.relu(self.bn3(self.conv3(inner)) + self.shortcut(x))
+        return active
 
 
 class ResNet50(nn.Module):

@@ -14,8 +14,8 @@ and max pooling; at 32x32 pixels the stages end with 16, 8 and 4 pixels a side.
   of a stage joins its own channels and its averaged input; its bottleneck has a quarter of its own channels
   (54, 60 and 120), where a quarter of all that go out (60, 120 and 240) would make a network of 1.00 million
   parameters. A ReLU follows the convolution of single channels; the paper has none there.
-- Version 2, size 1: 116, 232 and 464 channels, then a 1x1 convolution to 1024 (`conv2`, `bn2`), whose
-  rectified average is the embedding.
+- Version 2, size 1: 116, 232 and 464 channels, then a 1x1 convolution to 1024 (`conv2`, `bn2`, `relu`),
+  whose average is the embedding.
 
 The papers do not say how weights start: here as in He et al. (2015).
 
@@ -61,16 +61,22 @@ class UnitV1(nn.Module):
         self.conv3 = nn.Conv2d(inner, own, 1, groups=GROUPS, bias=False)
         self.bn3 = nn.BatchNorm2d(own)
         self.pool = nn.AvgPool2d(3, 2, padding=1) if stride == 2 else None
+        self.relu = nn.ReLU()  # a module, so that what enters it can be tapped
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.shuffle(F.relu(self.bn1(self.conv1(x))))
         inner = F.relu(self.bn2(self.conv2(inner)))
         own = self.bn3(self.conv3(inner))
-        return F.relu(own + x if self.pool is None else torch.cat((own, self.pool(x)), 1))
+        active: Tensor = self.relu(own + x if self.pool is None else torch.cat((own, self.pool(x)), 1))
+        return active
 
 
 class BranchV2(nn.Module):
-    """1x1 convolution, 3x3 convolution of single channels, 1x1 convolution, ReLU after the first and last."""
+    """1x1 convolution, ReLU, 3x3 convolution of single channels, 1x1 convolution.
+
+    The ReLU that follows is the unit's last step, behind the shuffle, so that what enters it can be tapped.
+    Channels that come past the branch are rectified already, and stay as they are.
+    """
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -83,7 +89,8 @@ class BranchV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn3(self.conv3(self.bn2(self.conv2(inner)))))
+        passed: Tensor = self.bn3(self.conv3(self.bn2(self.conv2(inner))))
+        return passed
 
 
 class UnitV2(nn.Module):
@@ -93,10 +100,11 @@ class UnitV2(nn.Module):
         super().__init__()
         self.branch = BranchV2(channels // 2, channels // 2, 1)
         self.shuffle = nn.ChannelShuffle(2)
+        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         kept, passed = x.chunk(2, 1)
-        joined: Tensor = self.shuffle(torch.cat((kept, self.branch(passed)), 1))
+        joined: Tensor = self.relu(self.shuffle(torch.cat((kept, self.branch(passed)), 1)))
         return joined
 
 
@@ -110,13 +118,13 @@ class DownV2(nn.Module):
             nn.BatchNorm2d(before),
             nn.Conv2d(before, after // 2, 1, bias=False),
             nn.BatchNorm2d(after // 2),
-            nn.ReLU(),
         )
         self.branch = BranchV2(before, after // 2, 2)
         self.shuffle = nn.ChannelShuffle(2)
+        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        joined: Tensor = self.shuffle(torch.cat((self.short(x), self.branch(x)), 1))
+        joined: Tensor = self.relu(self.shuffle(torch.cat((self.short(x), self.branch(x)), 1)))
         return joined
 
 
@@ -171,6 +179,7 @@ class ShuffleNetV2(nn.Module):
         self.layer3 = _stage_v2(232, 464, 4)
         self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(1024)
+        self.relu = nn.ReLU()  # a module, so that the map that is averaged can be tapped
         self.linear = nn.Linear(1024, num_classes)
         he_initial(self)
 
@@ -178,7 +187,7 @@ class ShuffleNetV2(nn.Module):
         """Logits [B, num_classes] of images [B, in_channels, H, W], H and W at least 8 pixels."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
         logits: Tensor = self.linear(x.mean((2, 3)))
         return logits
 

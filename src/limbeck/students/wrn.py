@@ -4,8 +4,8 @@ Zagoruyko, Komodakis (2016): Wide Residual Networks, https://arxiv.org/abs/1605.
 
 WRN-d-k: a 3x3 convolution of 16 channels (`conv1`), three stages (`layer1`, `layer2`, `layer3`) of
 n = (d - 4) / 6 blocks with 16k, 32k and 64k channels (the second and third halve height and width in their
-first block), BatchNorm (`bn`) and ReLU, global average pooling, one linear layer (`linear`, whose input is
-the embedding of 64k values).
+first block), BatchNorm (`bn`) and ReLU (`relu`), global average pooling, one linear layer (`linear`, whose
+input is the embedding of 64k values).
 
 A block is pre-activated: BatchNorm, ReLU, 3x3 convolution, BatchNorm, ReLU, 3x3 convolution, added to the
 shortcut. A stage's output is therefore not rectified yet; the embedding is. Where a block changes the shape,
@@ -81,13 +81,14 @@ class WideResNet(nn.Module):
         self.layer2 = _stage(16 * widen, 32 * widen, blocks, 2, dropout)
         self.layer3 = _stage(32 * widen, 64 * widen, blocks, 2, dropout)
         self.bn = nn.BatchNorm2d(64 * widen)
+        self.relu = nn.ReLU()  # a module, so that the map that is averaged can be tapped
         self.linear = nn.Linear(64 * widen, num_classes)
         he_initial(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, num_classes] of images [B, in_channels, H, W], H and W at least 8 pixels."""
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
-        logits: Tensor = self.linear(F.relu(self.bn(x)).mean((2, 3)))
+        logits: Tensor = self.linear(self.relu(self.bn(x)).mean((2, 3)))
         return logits
 
 

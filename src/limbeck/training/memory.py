@@ -24,6 +24,7 @@ class Memory:
 
     Attributes:
         history: one entry for each epoch done, in any form that JSON can hold.
+        stage: the number of the stage that runs: that of the newest whole state, to begin with.
     """
 
     def __init__(self, states: States, runtime: Runtime, save_every: float) -> None:
@@ -34,6 +35,8 @@ class Memory:
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
         self._before = 0.0
+        self._found = states.load()
+        self.stage = int(self._found.get("stage", 0)) if self._found else 0
         self._started = time.monotonic()
         self._saved = time.monotonic()
 
@@ -76,8 +79,9 @@ class Memory:
 
         def write() -> None:
             self.states.save(
-                trainer.step,
+                trainer.saved_step,
                 {
+                    "stage": self.stage,
                     "trainer": trainer.state(),
                     "history": self.history,
                     "sums": sums,
@@ -91,13 +95,15 @@ class Memory:
         self._saved = time.monotonic()
 
     def restore(self, trainer: Trainer) -> bool:
-        """Go on from the newest whole state; whether there is one.
+        """Go on from the newest whole state; whether there is one that is not used yet.
+
+        The trainer is that of the state's `stage`.
 
         Raises:
             InputError: the state belongs to another network.
             WorkError: it lies beyond the end of this training.
         """
-        state = self.states.load()
+        state, self._found = self._found, None
         if state is None:
             return False
         # Sums in another number of threads differ in the last bit.

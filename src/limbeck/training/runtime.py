@@ -198,10 +198,10 @@ class Runtime:
         if self.world > 1:
             import torch.distributed as dist
 
-            told: list[Any] = [None if failed is None else (isinstance(failed, InputError), str(failed))]
+            told: list[Any] = [None if failed is None else (_kind(failed), str(failed))]
             dist.broadcast_object_list(told, src=0)
             if failed is None and told[0] is not None:
-                failed = (InputError if told[0][0] else WorkError)(told[0][1])
+                failed = told[0][0](told[0][1])
         if failed is not None:
             raise failed
 
@@ -209,6 +209,11 @@ class Runtime:
         """Wait until every process is here."""
         if self.world > 1:
             self.accelerator.wait_for_everyone()
+
+
+def _kind(failed: Exception) -> type[Exception]:
+    """What an error is raised as in the other processes; those of InputError may want more than a message."""
+    return InputError if isinstance(failed, InputError) else type(failed)
 
 
 def _check_device(device: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Training"]
+__all__ = ["Span", "Training"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +25,25 @@ class Training:
     schedule: Mapping[str, Any] = field(default_factory=lambda: {"name": "cosine"})
     accumulate: int = 1
     clip: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The stretch of a training that one stage takes. A training without stages is one span.
+
+    Attributes:
+        stage: the stage's name; empty for the last, the objective proper.
+        student: whether the student learns in it.
+        first: epochs done when it starts.
+        last: epochs done when it ends; None: those of the settings.
+        origin: the epoch at which the schedule of the learning rate starts.
+        extra: epochs of earlier stages that `first` does not count, so that steps of all stages have numbers
+            that only rise.
+    """
+
+    stage: str = ""
+    student: bool = True
+    first: int = 0
+    last: int | None = None
+    origin: int = 0
+    extra: int = 0

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.errors import InputError, WorkError
+from limbeck.errors import DivergedError, InputError
 from limbeck.knowledge import UNLABELLED, Batch
 from limbeck.schemes.base import Scheme
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.runtime import Runtime
-from limbeck.training.settings import Training
+from limbeck.training.settings import Span, Training
 
 __all__ = ["Feed", "Step", "Trainer"]
 
@@ -67,17 +67,26 @@ class Trainer:
         steps_per_epoch: number of steps in one pass.
         seed: what dropout and other random layers draw depends on (seed, step, process) alone, so that a
             resumed run draws the same.
+        span: the stretch of the training that this one does.
     """
 
     def __init__(
-        self, scheme: Scheme, settings: Training, runtime: Runtime, steps_per_epoch: int, seed: int = 0
+        self,
+        scheme: Scheme,
+        settings: Training,
+        runtime: Runtime,
+        steps_per_epoch: int,
+        seed: int = 0,
+        span: Span | None = None,
     ) -> None:
         self.scheme = scheme
+        self.span = span or Span()
+        self._last = settings.epochs if self.span.last is None else self.span.last
         self.seed = seed
         self.settings = settings
         self.runtime = runtime
         self.steps_per_epoch = steps_per_epoch
-        self.step = 0
+        self.step = self.first_step = self.span.first * steps_per_epoch
         scheme.place(runtime)
         self._parts = {name: [p for _, p in part] for name, part in scheme.parts().items()}
         self.optimizers: dict[str, Optimizer] = {
@@ -96,20 +105,25 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Steps from the first to the last."""
-        return self.settings.epochs * self.steps_per_epoch
+        """Steps done when it ends, those before its span included."""
+        return self._last * self.steps_per_epoch
+
+    @property
+    def saved_step(self) -> int:
+        """Steps of all stages so far, whatever they trained: it only rises, as the numbers of states must."""
+        return self.step + self.span.extra * self.steps_per_epoch
 
     def fit(self, feed: Feed) -> Iterator[Step]:
         """Train from where it stands to the end, one step at a time.
 
         Raises:
-            WorkError: a loss is not finite any more; names the term and the step.
+            DivergedError: a loss is not finite any more; names the term and the step.
         """
         # Asked of the scheme alone, a network inside that came in eval mode would stay in it.
         self.scheme.train()
         self._complete = feed.complete
         first = self.step // self.steps_per_epoch
-        for epoch in range(first, self.settings.epochs):
+        for epoch in range(first, self._last):
             for parts in feed.steps(view=epoch, start=self.step - epoch * self.steps_per_epoch):
                 if not self.scheme.training:
                     self.scheme.train()
@@ -133,7 +147,7 @@ class Trainer:
         chosen = self.scheme.active(self.step)
         active = list(self.optimizers) if chosen is None else [n for n in chosen if n in self.optimizers]
         for name in active:
-            self._schedules[name].step_update(self.step)
+            self._schedules[name].step_update(self.step - self.span.origin * self.steps_per_epoch)
         lr = float(self.optimizers[active[0]].param_groups[0]["lr"])
         losses = self._backward(self._count_labels(parts))
         for name in active:
@@ -230,7 +244,7 @@ class Trainer:
         """Look at the losses of the last step.
 
         Raises:
-            WorkError: one of them is not finite.
+            DivergedError: one of them is not finite.
         """
         found = self._unchecked
         if found and self.runtime.world > 1:
@@ -243,7 +257,7 @@ class Trainer:
         if not losses or math.isfinite(float(losses["loss"])):
             return
         bad = next((n for n, v in losses.items() if n != "loss" and not math.isfinite(float(v))), "loss")
-        raise WorkError(
+        raise DivergedError(
             f'step {self.step}: the term "{bad}" became {float(losses[bad])}. A lower train.optimizer.lr, '
             "train.clip: 1.0, or train.precision: fp32 usually helps."
         )
@@ -252,12 +266,12 @@ class Trainer:
         """All that the rest of the training depends on, as a tree of plain values and tensors.
 
         Raises:
-            WorkError: a parameter is not finite, so that this state is not worth keeping.
+            DivergedError: a parameter is not finite, so that this state is not worth keeping.
         """
         self._refuse(self._unchecked)  # not `check`: of several processes, only one need ask for the state
         for name, parameter in self.scheme.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
-                raise WorkError(f"step {self.step}: the parameter {name} is not finite any more.")
+                raise DivergedError(f"step {self.step}: the parameter {name} is not finite any more.")
         return {
             "step": self.step,
             "scheme": self.scheme.state_dict(),

@@ -1,0 +1,121 @@
+"""A student, what it learns from and its teacher joined into what is trained."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.build import PROBE_SAMPLES, Prepared, probe_batch
+from limbeck.calls import eager, first_answer
+from limbeck.composing import compose, student_head, teacher_head
+from limbeck.data import Data
+from limbeck.errors import InputError
+from limbeck.knowledge import Batch
+from limbeck.methods.base import Probe
+from limbeck.objective import Objective
+from limbeck.schemes import Offline
+from limbeck.staging import Staged
+from limbeck.taps import Tapped
+from limbeck.teachers import Frozen
+from limbeck.training.runtime import Runtime
+
+__all__ = ["make_scheme", "rehearse", "setup"]
+
+
+def make_scheme(
+    student: Prepared, objective: Objective, teacher: Frozen | None, data: Data, seed: int
+) -> Offline:
+    """Student, objective and teacher joined; the objective's own layers are built from a probe batch."""
+    model = student.model
+    if objective.reused is not None and teacher is not None:
+        whole = Tapped(model, (), student.adapter, who="student")
+        model = compose(whole, objective, teacher, probe_batch(data), seed)
+    tapped = Tapped(model, objective.student_taps, student.adapter, who="student")
+    train = data.train
+    setup(
+        tapped,
+        objective,
+        teacher,
+        probe_batch(data),
+        len(train),
+        len(data.classes),
+        seed,
+        torch.as_tensor(train.targets),
+    )
+    return Offline(tapped, objective, teacher)
+
+
+def rehearse(scheme: Offline, data: Data, runtime: Runtime) -> None:
+    """One forward pass of every stage on a few samples, so that what cannot work is told before training.
+
+    Nothing is compiled, and nothing learns; the scheme is not to be trained afterwards.
+
+    Raises:
+        InputError: a method refuses what it gets.
+    """
+    few = np.arange(min(PROBE_SAMPLES, len(data.train)), dtype=np.int64)
+    batch = runtime.put(data.train.take(few, 0, 0))
+    count = len(scheme.objective.stages) + 1 if isinstance(scheme.objective, Staged) else 1
+    runtime.place(scheme)
+    teacher = scheme.teacher.network if isinstance(scheme.teacher, Frozen) else None
+    if teacher is not None:  # not by its own `place`, which would have it compiled for this size
+        runtime.place(teacher)
+    scheme.train()
+    with torch.no_grad(), eager(scheme if teacher is None else teacher), runtime.autocast():
+        for number in range(count):
+            scheme.objective.enter(number)
+            try:
+                scheme(batch, scheme.teach(batch))
+            except InputError:
+                raise
+            except ValueError as error:
+                raise InputError(f"objective: {error}") from error
+
+
+def setup(
+    student: Tapped,
+    objective: Objective,
+    teacher: Frozen | None,
+    batch: Batch,
+    samples: int,
+    classes: int,
+    seed: int,
+    targets: Tensor | None = None,
+) -> None:
+    """Ask both networks about a probe batch and let the methods build their layers from the answers.
+
+    Raises:
+        InputError: the student's logits do not fit the data, or a method refuses what it sees.
+    """
+    device = next((p.device for p in student.parameters()), torch.device("cpu"))
+    training = student.training
+    student.eval()
+    answer = first_answer("student", student, batch.to(device), lambda b: student(b.input))
+    heard = None
+    if teacher is not None:
+        where = next((p.device for p in teacher.network.parameters()), torch.device("cpu"))
+        heard = first_answer("teacher", teacher.network, batch.to(where), teacher)
+    student.train(training)
+    if answer.logits.dim() != 2 or (classes and answer.logits.shape[1] != classes):
+        raise InputError(
+            f"student: must answer logits [samples, {classes or 'classes'}]; it answers "
+            f"{list(answer.logits.shape)}."
+        )
+    probe = Probe(
+        student=answer,
+        teacher=heard,
+        batch=batch,
+        student_modules=student.tapped_modules,
+        teacher_modules=() if teacher is None else teacher.network.tapped_modules,
+        student_head=student_head(student, batch),
+        teacher_head=None if teacher is None else teacher_head(teacher, batch),
+        samples=samples,
+        classes=classes or int(answer.logits.shape[1]),
+        targets=targets,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    try:
+        objective.setup(probe)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"objective: {error}") from error
