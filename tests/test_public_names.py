@@ -169,10 +169,16 @@ class TestTheArrows:
                 ["limbeck.errors", "limbeck.knowledge", "limbeck.importing", "limbeck.methods"],
             ),
             (["limbeck.functional"], ["limbeck.methods", "limbeck.errors"]),
-            (["limbeck.taps"], ["limbeck.errors", "limbeck.knowledge"]),
+            (["limbeck.taps", "limbeck.tap"], ["limbeck.errors", "limbeck.knowledge", "limbeck.tap"]),
             (
-                ["limbeck.objective"],
-                ["limbeck.errors", "limbeck.knowledge", "limbeck.methods", "limbeck.weighting"],
+                ["limbeck.objective", "limbeck.term"],
+                [
+                    "limbeck.errors",
+                    "limbeck.knowledge",
+                    "limbeck.methods",
+                    "limbeck.term",
+                    "limbeck.weighting",
+                ],
             ),
             (["limbeck.weighting"], []),
             (

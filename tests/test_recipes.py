@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.commands.check import examine
+from limbeck.commands.examining import examine
 from limbeck.recipe import Recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))

@@ -14,7 +14,19 @@ from limbeck.errors import InputError
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.taps import Tapped
 
-__all__ = ["Call", "classifier", "eager", "first_answer", "unfit", "version_of", "watch"]
+__all__ = [
+    "Call",
+    "classifier",
+    "eager",
+    "first_answer",
+    "is_norm",
+    "is_pooling",
+    "is_rectified",
+    "is_relu",
+    "unfit",
+    "version_of",
+    "watch",
+]
 
 
 @dataclass(eq=False)
@@ -163,3 +175,23 @@ def unfit(who: str, batch: Batch, error: Exception) -> InputError:
 def version_of(value: Any) -> int:
     """How often a tensor has been changed in place."""
     return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
+
+
+def is_pooling(module: nn.Module) -> bool:
+    """Whether it pools, and does nothing else."""
+    return "Pool" in type(module).__name__ and not any(True for _ in module.parameters())
+
+
+def is_relu(call: Call) -> bool:
+    """Whether it is of a ReLU."""
+    return isinstance(call.module, nn.ReLU | nn.ReLU6)
+
+
+def is_norm(call: Call) -> bool:
+    """Whether it is of a BatchNorm."""
+    return isinstance(call.module, nn.modules.batchnorm._BatchNorm)
+
+
+def is_rectified(value: Tensor) -> bool:
+    """Whether it looks as if it had gone through a ReLU."""
+    return bool((value >= 0).all()) and bool((value == 0).any())

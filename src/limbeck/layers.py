@@ -29,7 +29,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from limbeck.calls import Call, classifier, version_of, watch
+from limbeck.calls import (
+    Call,
+    classifier,
+    is_norm,
+    is_pooling,
+    is_rectified,
+    is_relu,
+    version_of,
+    watch,
+)
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch
 from limbeck.taps import Tapped
@@ -148,7 +157,7 @@ class Layers:
         side = self._ends()[-MOST_STAGES:][0].side
         first = next(part.call for part in self._sections() or self._maps() if part.side == side)
         for pool in self._calls:
-            if _is_pooling(pool.module) and pool.leaves(first.given, first.given_version):
+            if is_pooling(pool.module) and pool.leaves(first.given, first.given_version):
                 for part in self._parts:
                     if part.call.leaves(pool.given, pool.given_version):
                         return self._output(part.call)
@@ -167,14 +176,14 @@ class Layers:
         if stage.part.kind != "map":
             return stage.tap
         for call in reversed(self._calls):
-            if _is_relu(call) and call.leaves(end.answer, end.answer_version):
+            if is_relu(call) and call.leaves(end.answer, end.answer_version):
                 return self._before(call)
-        for call in self._calls if any(map(_is_relu, self._calls)) else ():
-            if _is_norm(call) and call.enters(end.answer, end.answer_version):
-                relu = next((inner for inner in call.inner if _is_relu(inner)), None)
+        for call in self._calls if any(map(is_relu, self._calls)) else ():
+            if is_norm(call) and call.enters(end.answer, end.answer_version):
+                relu = next((inner for inner in call.inner if is_relu(inner)), None)
                 if relu is not None or not call.inner:
                     return self._output(call) if relu is None else self._before(relu)
-        if version_of(end.answer) == end.answer_version and _is_rectified(end.answer):
+        if version_of(end.answer) == end.answer_version and is_rectified(end.answer):
             raise InputError(
                 f'auto looks for what enters the last ReLU of the {self.who}\'s "{stage.tap}", and that is '
                 f"no module that could be tapped: make it an nn.ReLU() of the network's, or {CHOOSE}"
@@ -184,7 +193,7 @@ class Layers:
     def _before(self, relu: Call) -> str:
         """What enters a ReLU; by the BatchNorm whose output it is, if so: methods may want its statistics."""
         for call in self._calls:
-            if _is_norm(call) and call.end < relu.start and call.leaves(relu.given, relu.given_version):
+            if is_norm(call) and call.end < relu.start and call.leaves(relu.given, relu.given_version):
                 return self._output(call)
         return self._entering(relu)
 
@@ -206,7 +215,7 @@ class Layers:
         return found
 
     def _parts_of(self, call: Call) -> list[_Part]:
-        if _is_pooling(call.module):
+        if is_pooling(call.module):
             return []
         kind, side = self._layout(call.answer)
         parts = self._chain(call)
@@ -324,19 +333,3 @@ def _fits(places: Sequence[int], image: Sequence[int]) -> bool:
 def _weights(module: nn.Module) -> int:
     """How many layers with a matrix or a kernel it has."""
     return sum(isinstance(m, nn.Linear | nn.modules.conv._ConvNd) for m in module.modules())
-
-
-def _is_pooling(module: nn.Module) -> bool:
-    return "Pool" in type(module).__name__ and not any(True for _ in module.parameters())
-
-
-def _is_relu(call: Call) -> bool:
-    return isinstance(call.module, nn.ReLU | nn.ReLU6)
-
-
-def _is_norm(call: Call) -> bool:
-    return isinstance(call.module, nn.modules.batchnorm._BatchNorm)
-
-
-def _is_rectified(value: Tensor) -> bool:
-    return bool((value >= 0).all()) and bool((value == 0).any())

@@ -1,23 +1,6 @@
-"""Reading inner layers of a network without rewriting it: `Tapped`.
+"""Reading inner layers of a network without rewriting it: `Tapped`. How a tap is written: `limbeck.tap`."""
 
-A tap is written `path[@call][:in][:form]`:
-
-- `layer3.0.conv2`: the output of that module;
-- `layer3.0.conv2:in`: its (first) input;
-- `encoder:1`: item 1 of an output that is a tuple or list;
-- `bn1:copy`: a copy of the output, for layers whose output a later operation changes in place;
-- `relu:in:copy`: a copy of the input, for layers that work in place;
-- `blocks.11:map`: tokens [B, L, D] as the map [B, D, √L, √L] that they are patches of; leading tokens that
-  are no patches (class, registers) are left out. Of [B, H, W, D] it is the map [B, D, H, W];
-- `relu@2`: the second call, where one module runs several times in a forward pass.
-
-The empty path is the network itself.
-"""
-
-import math
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,47 +9,9 @@ from torch.utils.hooks import RemovableHandle
 
 from limbeck.errors import InputError, nearest
 from limbeck.knowledge import Knowledge
+from limbeck.tap import Tap
 
 __all__ = ["Tap", "Tapped"]
-
-_GRAMMAR = re.compile(
-    r"(?P<path>[\w.-]*)(?:@(?P<call>[1-9]\d*))?(?P<entering>:in)?(?::(?P<form>copy|map|\d+))?"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Tap:
-    """Where to read.
-
-    Attributes:
-        text: as it was written.
-        path: the module.
-        call: which of its calls; None: it is called once.
-        entering: its first input, and not its output.
-        form: "whole", "copy", "map", or the number of an item.
-    """
-
-    text: str
-    path: str
-    call: int | None
-    entering: bool
-    form: str
-
-    @classmethod
-    def parse(cls, text: str) -> "Tap":
-        """Read a tap as a recipe writes it.
-
-        Raises:
-            InputError: the text is not `path[@call][:in][:copy|:map|:ITEM]`.
-        """
-        match = _GRAMMAR.fullmatch(text)
-        if match is None:
-            raise InputError(
-                f'tap "{text}" is not of the form path[@call][:in][:copy|:map|:ITEM], for example '
-                '"layer3", "layer3:in", "encoder:1", "relu@2".'
-            )
-        call = int(match["call"]) if match["call"] else None
-        return cls(text, match["path"], call, match["entering"] is not None, match["form"] or "whole")
 
 
 class _Notes:
@@ -87,12 +32,7 @@ class _Notes:
             versions.clear()
 
     def take(self, position: int, tap: Tap, value: Any) -> None:
-        if tap.form.isdigit():
-            value = _item(self.who, tap, value)
-        elif tap.form == "copy" and isinstance(value, Tensor):
-            value = value.clone()
-        elif tap.form == "map":
-            value = _patches(self.who, tap, value)
+        value = tap.formed(self.who, value)
         self.seen[position].append(value)
         if not torch.compiler.is_compiling():  # a graph has no version counters
             self.versions[position].append(_version(value))
@@ -123,57 +63,6 @@ class _InputReader:
             given = [*args, *kwargs.values()]
             for position, tap in self.wanted:
                 self.notes.take(position, tap, given[0] if given else None)
-
-
-def _item(who: str, tap: Tap, value: Any) -> Any:
-    """Item of an output that is a tuple or list, or can be read by number like one."""
-    if isinstance(value, Tensor):  # whose items are samples
-        raise InputError(
-            f'{who}: layer "{tap.path}" {_gives(tap)} a tensor, so there is no item to choose; tap '
-            f'"{_source(tap)}".'
-        )
-    try:
-        return value[int(tap.form)]
-    except (LookupError, TypeError) as error:
-        length = f" of {len(value)} items" if isinstance(value, tuple | list) else ""
-        raise InputError(
-            f'{who}: tap "{tap.text}" finds no item {tap.form}: the layer {_gives(tap)} a '
-            f"{type(value).__name__}{length} (counted from 0)."
-        ) from error
-
-
-MOST_OTHER_TOKENS = 8
-"""More tokens than this before the patches, and the patches are no square."""
-
-
-def _patches(who: str, tap: Tap, value: Any) -> Tensor:
-    """Tokens as a map; a class token and registers stand before the patches."""
-    if not isinstance(value, Tensor) or value.ndim not in (3, 4):
-        given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(
-            f'{who}: tap "{tap.text}" makes a map of tokens [B, L, D] or [B, H, W, D], and the layer '
-            f'{_gives(tap)} {given}; tap "{_source(tap)}".'
-        )
-    if value.ndim == 4:
-        return value.permute(0, 3, 1, 2)
-    side = math.isqrt(value.shape[1])
-    others = value.shape[1] - side * side
-    if others > MOST_OTHER_TOKENS:
-        raise InputError(
-            f'{who}: tap "{tap.text}": {value.shape[1]} tokens are no square of patches, with or without '
-            f'a few others before them; tap "{_source(tap)}" for the tokens as they are.'
-        )
-    batch, _, width = value.shape
-    return value[:, others:].transpose(1, 2).reshape(batch, width, side, side)
-
-
-def _gives(tap: Tap) -> str:
-    return "is given" if tap.entering else "gives"
-
-
-def _source(tap: Tap) -> str:
-    """The tap without its form."""
-    return tap.text.rpartition(":")[0]
 
 
 def _version(value: Any) -> int:
@@ -287,7 +176,7 @@ class Tapped(nn.Module):
         value = seen[which]
         if not isinstance(value, Tensor):
             raise InputError(
-                f'{self.who}: layer "{tap.path}" {_gives(tap)} a {type(value).__name__}, not a tensor; '
+                f'{self.who}: layer "{tap.path}" {tap.gives} a {type(value).__name__}, not a tensor; '
                 f'name an item of it, "{_place(tap)}{":in" if tap.entering else ""}:0".'
             )
         versions = self._notes.versions[position]

@@ -4,13 +4,14 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.errors import InputError, unknown
 from limbeck.training.settings import Training
 
-__all__ = ["SCHEDULES", "build_optimizer", "build_schedule"]
+__all__ = ["SCHEDULES", "build_optimizer", "build_schedule", "same_layout"]
 
 SCHEDULES = ("constant", "cosine", "step")
 
@@ -94,3 +95,14 @@ def build_schedule(optimizer: Optimizer, settings: Training, steps_per_epoch: in
             optimizer, decay_t=decay, decay_rate=0.1 if gamma is None else gamma, **common
         )
     raise unknown("schedule", name, SCHEDULES, where="train.schedule.name")
+
+
+def same_layout(optimizer: Optimizer) -> None:
+    """Give loaded optimiser tensors the memory order of their parameters.
+
+    A norm (LAMB's, say) adds up in memory order, so another order would change its last bit.
+    """
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

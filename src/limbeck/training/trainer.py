@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from limbeck.errors import DivergedError, InputError
 from limbeck.knowledge import UNLABELLED, Batch
 from limbeck.schemes.base import Scheme
-from limbeck.training.optimizers import build_optimizer, build_schedule
+from limbeck.training.optimizers import build_optimizer, build_schedule, same_layout
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Span, Training
 
@@ -293,7 +293,7 @@ class Trainer:
         self.scheme.load_teacher_state(state["teacher"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-            _same_layout(optimizer)
+            same_layout(optimizer)
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
@@ -305,14 +305,3 @@ def _keyed_seed(seed: int, step: int, rank: int) -> int:
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
     return (value ^ (value >> 31)) >> 1
-
-
-def _same_layout(optimizer: Optimizer) -> None:
-    """Give loaded optimiser tensors the memory order of their parameters.
-
-    A norm (LAMB's, say) adds up in memory order, so another order would change its last bit.
-    """
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,0 +1,242 @@
+"""What a recipe would do, found out without training: what `limbeck check` prints."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from limbeck import methods, models
+from limbeck.assembly import make_scheme
+from limbeck.build import (
+    control_objective,
+    labelled,
+    load_data,
+    make_objective,
+    make_student,
+    make_teacher,
+    prepare,
+    settings,
+)
+from limbeck.data import Data, Plan
+from limbeck.errors import InputError
+from limbeck.knowledge import UNLABELLED
+from limbeck.objective import Objective
+from limbeck.pairing import cautions, settle_layers
+from limbeck.recipe import ControlSpec, Recipe, TermSpec
+from limbeck.schemes import Offline
+from limbeck.staging import spans
+from limbeck.training.runtime import Runtime
+from limbeck.training.settings import Training
+from limbeck.training.trainer import Trainer
+
+__all__ = ["examine"]
+
+SMALL = 16
+"""Samples of the batch that is tried."""
+
+
+def examine(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe would do, as plain values; nothing is written.
+
+    Raises:
+        InputError: it cannot work.
+    """
+    data = load_data(recipe)
+    recipe = settle_layers(recipe.written_out(), data)
+    objective = make_objective(recipe.objective, recipe.beside, recipe.stages)
+    seed = recipe.seed_list[0]
+    train = recipe.train
+    # Never compiled here: that alone takes longer than all the rest, and tells nothing more.
+    runtime = Runtime(train.device, train.precision, False, train.channels_last, train.threads)
+    plan = Plan(seed, len(data.train), recipe.data.batch_size)
+    plan.batches(0, world=runtime.world, parts=train.accumulate)
+    seconds = _try_teacher(recipe, data, runtime, len(plan))
+    teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
+    control = _try_control(recipe, objective, data, runtime, len(plan)) if recipe.has_control else 0.0
+    student = make_student(recipe, data, seed)
+    scheme = make_scheme(student, objective, teacher, data, seed)
+    stages, one = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, len(plan))
+    # A control's step lacks the teacher, so that its own time is a little less than the student's.
+    seconds += len(recipe.seed_list) * (one + (one if control is None else control))
+    found: dict[str, Any] = {
+        "name": recipe.name,
+        "seeds": list(recipe.seed_list),
+        "data": _describe(data, recipe),
+        "student": {"model": recipe.student.model, **_network(student.model, student.adapter, data)},
+        "teacher": None,
+        "stages": stages[:-1],
+        "terms": stages[-1]["terms"],
+        "steps": {"per_epoch": len(plan), "total": len(plan) * sum(s["epochs"] for s in stages)},
+        "device": str(runtime.device),
+        "seconds": round(seconds, 1),
+        "warnings": [
+            *_warnings(recipe, data),
+            *cautions(recipe, student.model, None if teacher is None else teacher.network.model),
+        ],
+    }
+    if teacher is not None and recipe.teacher is not None:
+        network = teacher.network
+        found["teacher"] = {
+            "model": recipe.teacher.model,
+            **_network(network.model, network.adapter, data),
+            "trained_first": recipe.teacher.train is not None,
+        }
+    return found
+
+
+def _warnings(recipe: Recipe, data: Data) -> list[str]:
+    """What will work and hardly be meant."""
+    found = []
+    teacher = recipe.teacher
+    blank = teacher is not None and not (teacher.pretrained or teacher.weights or teacher.train)
+    if teacher is not None and blank and not teacher.model.startswith("run:"):
+        found.append(
+            "the recipe gives the teacher no weights (teacher.weights, teacher.pretrained or teacher.train); "
+            "a random teacher teaches nothing"
+        )
+    prepared = {n for s in recipe.stages or () if s.trains == "layers" for n in s.objective}
+    found += [
+        f"objective.{name}: its own layers are never trained; stages has none that trains them"
+        for name, term in recipe.objective.items()
+        if name not in prepared and _prepares(recipe, name, term)
+    ]
+    count = labelled(data)
+    if count < len(data.classes):
+        found.append(f"{count} labelled training samples for {len(data.classes)} classes")
+    if recipe.data.batch_size > len(data.train):
+        found.append(f"the {len(data.train)} training samples make one batch, less than data.batch_size")
+    return found
+
+
+def _prepares(recipe: Recipe, name: str, term: TermSpec) -> bool:
+    return methods.get(term.method or name, beside=recipe.beside).stage == "layers" and not term.silent
+
+
+def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime, steps: int) -> float:
+    """Seconds that training the teacher first would take; 0 where it is not trained."""
+    spec = recipe.teacher
+    if spec is None or spec.train is None:
+        return 0.0
+    terms = (
+        Objective({"cross_entropy": 1.0})
+        if spec.objective is None
+        else make_objective(spec.objective, recipe.beside)
+    )
+    built = prepare(spec, data, where="teacher", beside=recipe.beside)
+    scheme = make_scheme(built, terms, None, data, recipe.seed_list[0])
+    _, per_step = _try(scheme, settings(spec.train), recipe.data.batch_size, data, runtime, steps, "teacher.")
+    return spec.train.epochs * steps * per_step
+
+
+def _try_control(
+    recipe: Recipe, objective: Objective, data: Data, runtime: Runtime, steps: int
+) -> float | None:
+    """Seconds that one control would take; None where it is trained just as the student is."""
+    terms = control_objective(recipe, objective)
+    if not isinstance(recipe.control, ControlSpec) or recipe.control.train is None:
+        return None
+    seed, train = recipe.seed_list[0], recipe.control.train
+    scheme = make_scheme(make_student(recipe, data, seed), terms, None, data, seed)
+    _, per_step = _try(scheme, settings(train), recipe.data.batch_size, data, runtime, steps, "control.")
+    return train.epochs * steps * per_step
+
+
+def _try_stages(
+    scheme: Offline, whole: Training, batch_size: int, data: Data, runtime: Runtime, steps: int
+) -> tuple[list[dict[str, Any]], float]:
+    """What each stage of the student's training is, the objective itself last, and the seconds of all."""
+    found, seconds = [], 0.0
+    for number, (chosen, span) in enumerate(spans(scheme.objective, whole)):
+        scheme.objective.enter(number)
+        losses, per_step = _try(scheme, chosen, batch_size, data, runtime, steps)
+        epochs = (whole.epochs if span.last is None else span.last) - span.first
+        seconds += epochs * steps * per_step
+        trains = "student" if span.student else "layers"
+        terms = _terms(scheme.objective.current, losses)
+        found.append({"name": span.stage, "epochs": epochs, "trains": trains, "terms": terms})
+    return found, seconds
+
+
+LONG = 5.0
+"""Seconds; where a whole batch would take longer, its time is reckoned from the small one's."""
+
+
+def _try(
+    scheme: Offline,
+    chosen: Training,
+    batch_size: int,
+    data: Data,
+    runtime: Runtime,
+    steps: int,
+    place: str = "",
+) -> tuple[dict[str, float], float]:
+    """The terms' first values on a small batch, forward and back, and the seconds of a full step.
+
+    Args:
+        scheme: who learns from whom.
+        chosen: how.
+        batch_size: samples in a full step.
+        data: what is learnt from.
+        runtime: where.
+        steps: number of steps in an epoch.
+        place: what stands before `train` in the recipe, for messages.
+    """
+    try:
+        trainer = Trainer(scheme, chosen, runtime, steps)
+    except InputError as error:
+        raise InputError(f"{place}{error}") from error
+
+    # Samples with a label first, so that label terms have something to say.
+    order = np.argsort(data.train.targets.numpy() == UNLABELLED, kind="stable")
+
+    def timed(count: int) -> float:
+        index = order[:count]
+        begin = time.perf_counter()
+        step = trainer.try_step([data.train.take(index, 0, trainer.seed)])
+        if not losses:
+            losses.update((name, float(value)) for name, value in step.items())
+        return time.perf_counter() - begin
+
+    losses: dict[str, float] = {}
+    size = min(batch_size, len(data.train))
+    small = min(size, SMALL)
+    # The first step of all is slow for reasons of its own.
+    reckoned = min(timed(small), timed(small)) * size / small
+    return losses, reckoned if reckoned > LONG else min(timed(size), timed(size))
+
+
+def _network(model: torch.nn.Module, adapter: torch.nn.Module, data: Data) -> dict[str, Any]:
+    example = data.train.take(np.arange(1, dtype=np.int64), None, 0).input
+    assert isinstance(example, torch.Tensor)
+    whole = torch.nn.Sequential(adapter, model)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return {
+        "parameters": models.parameters(model),
+        "multiply_adds": models.multiply_adds(whole, example.to(device)),
+    }
+
+
+def _describe(data: Data, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "source": recipe.data.source,
+        "train": len(data.train),
+        "labelled": labelled(data),
+        "validation": 0 if data.validation is None else len(data.validation),
+        "test": len(data.test),
+        "classes": len(data.classes),
+        "shape": [data.train.channels, *data.train.size],
+    }
+
+
+def _terms(objective: Objective, losses: dict[str, float]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, term in objective.terms.items():
+        weight = term.weight if isinstance(term.weight, int | float) else term.weight.end
+        found[name] = {
+            "method": type(objective.method(name)).__module__.rsplit(".", 1)[-1],
+            "weight": weight,
+            "first_value": losses[name],
+            "layers": term.layers,
+        }
+    return found
