@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from limbeck import weights
+from limbeck.calls import classifier, watch
 from limbeck.errors import InputError, WorkError
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from limbeck.models import Built, build, head, multiply_adds, parameters
+from limbeck.knowledge import Batch
+from limbeck.models import Built, build, multiply_adds, parameters
 from limbeck.models.run import notes
+from limbeck.taps import Tapped
 
 
 def make(
@@ -382,7 +385,9 @@ def test_shared_parameters_count_once_and_buffers_not_at_all() -> None:
     assert parameters(net) == 9 + 3 + 3
 
 
-def test_the_head_is_the_last_linear_layer() -> None:
+def test_the_head_is_the_linear_layer_that_answers() -> None:
     net = make("cifar:resnet20").model
-    assert head(net) is net.get_submodule("linear")
-    assert head(nn.Conv2d(1, 1, 1)) is None
+    found = classifier(watch(Tapped(net), Batch(torch.rand(2, 3, 32, 32))))
+    assert found is not None
+    assert found.module is net.get_submodule("linear")
+    assert classifier(watch(Tapped(nn.Conv2d(3, 1, 1)), Batch(torch.rand(2, 3, 8, 8)))) is None

@@ -1,9 +1,7 @@
 """The layers of one network that methods compare, seen from a pass of a few samples: `Layers`.
 
-A network is taken for a chain of *parts*, in the order of the pass: the outermost modules that answer a map;
-but where a module holds several stages (the `features` of a VGG), its own parts take its place. So what is
-inside a block never counts, whatever its resolution, and a stage goes by its outermost name. Pooling is no
-part: a stage is what comes before it. The *stages* are
+A network is taken for a chain of *parts* (`limbeck.chain`), so a stage goes by its outermost name, and is
+what comes before pooling. The *stages* are
 
 - the parts that hold convolutions, where they are five attributes at most (`layer1` to `layer4` of a ResNet);
 - where they are more, or members of a list (the blocks of a MobileNet), the last of each resolution;
@@ -21,10 +19,7 @@ Maps have at least two places a side. Tokens, and maps with the channels last (S
 """
 
 import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +34,7 @@ from limbeck.calls import (
     version_of,
     watch,
 )
+from limbeck.chain import Chain, Part
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch
 from limbeck.taps import Tapped
@@ -48,24 +44,6 @@ __all__ = ["MOST_STAGES", "Layers", "Stage"]
 MOST_STAGES = 4
 
 CHOOSE = "give the layers, {student layer: teacher layer}."
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A link of the chain.
-
-    Attributes:
-        call: of the module that it is.
-        kind: how its answer is laid out, [B, C, H, W], [B, H, W, C] or [B, L, C]; the tokens of a stage that
-            began with maps count for a grid.
-        side: of the answer, in places.
-        weights: how many layers with a matrix or a kernel it has.
-    """
-
-    call: Call
-    kind: Literal["map", "grid", "tokens"]
-    side: int
-    weights: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +58,7 @@ class Stage:
 
     tap: str
     level: int | None
-    part: _Part
+    part: Part
 
 
 class Layers:
@@ -94,11 +72,9 @@ class Layers:
     def __init__(self, network: Tapped, batch: Batch) -> None:
         self.who = network.who
         self._root = watch(network, batch)
-        self._modules = dict(network.model.named_modules(remove_duplicate=False))
-        self._kinds = Counter(type(module) for module in network.model.modules())
         self._calls = list(self._root.all())
         self._often = {call.path for call in self._calls if call.number > 1}
-        self._parts = self._chain(self._root)
+        self._chain = Chain(self._root, network.model)
 
     def embedding(self) -> str:
         """The tap of what enters the classifier.
@@ -158,7 +134,7 @@ class Layers:
         first = next(part.call for part in self._sections() or self._maps() if part.side == side)
         for pool in self._calls:
             if is_pooling(pool.module) and pool.leaves(first.given, first.given_version):
-                for part in self._parts:
+                for part in self._chain.parts:
                     if part.call.leaves(pool.given, pool.given_version):
                         return self._output(part.call)
         return None if first.given is self._root.given else self._entering(first)
@@ -197,113 +173,44 @@ class Layers:
                 return self._output(call)
         return self._entering(relu)
 
-    def _stage(self, part: _Part) -> Stage:
+    def _stage(self, part: Part) -> Stage:
         halved = math.log2(max(self._root.given.shape[2:]) / part.side)
         return Stage(self._output(part.call), round(halved), part)
-
-    # The chain
-
-    def _chain(self, call: Call) -> list[_Part]:
-        """The parts of what a call called."""
-        found: list[_Part] = []
-        for inner in call.inner:
-            for part in self._parts_of(inner):
-                last = found[-1].call if found else None
-                if last and last.leaves(part.call.answer, part.call.answer_version):
-                    continue  # it does nothing, as nn.Identity
-                found.append(part)
-        return found
-
-    def _parts_of(self, call: Call) -> list[_Part]:
-        if is_pooling(call.module):
-            return []
-        kind, side = self._layout(call.answer)
-        parts = self._chain(call)
-        if kind is None:
-            return parts
-        enters = self._layout(call.given)[0]
-        if kind == "tokens" and enters == "tokens":
-            return parts if self._holds_blocks(call, parts) else [self._part(call, kind, side)]
-        if kind == "tokens" and all(part.kind == "map" for part in parts):  # patches become tokens
-            return []
-        large = [part for part in parts if part.weights > 1]
-        if kind == "tokens" and all(part.kind == "tokens" for part in large):  # a whole transformer
-            return parts
-        if self._holds_stages(call, side, [part for part in parts if part.side >= side]):
-            return parts
-        return [self._part(call, "grid" if kind == "tokens" else kind, side)]
-
-    def _part(self, call: Call, kind: Literal["map", "grid", "tokens"], side: int) -> _Part:
-        return _Part(call, kind, side, _weights(call.module))
-
-    def _holds_blocks(self, call: Call, parts: list[_Part]) -> bool:
-        """Whether a module is several blocks of a transformer."""
-        listed = [part for part in parts if part.weights > 1 and self._is_listed(part)]
-        return isinstance(call.module, nn.Sequential) or len(listed) > 1
-
-    def _holds_stages(self, call: Call, side: int, parts: list[_Part]) -> bool:
-        """Whether a module is several stages, and not one stage or block.
-
-        An nn.Sequential is when anything in it has another resolution than its end. For a module with a
-        forward of its own, one change of resolution is what a stage or block may do; and of what the network
-        has more than two, it is one of the stages or blocks itself.
-        """
-        sides = {part.side for part in parts}
-        if type(call.module) is nn.Sequential:
-            return len(sides | {side}) > 1
-        if self._kinds[type(call.module)] > 2:
-            return False
-        return len(sides) > 2 or len({part.side for part in parts if part.weights > 1}) > 1
-
-    def _is_listed(self, part: _Part) -> bool:
-        """Whether it is one of a list of modules, and no attribute with a name of its own."""
-        return isinstance(self._modules[part.call.path.rpartition(".")[0]], nn.Sequential | nn.ModuleList)
-
-    def _layout(self, value: Any) -> tuple[Literal["map", "grid", "tokens"] | None, int]:
-        """How a value is laid out, and its side in places; a map has the proportions of the image."""
-        image = self._root.given
-        if not isinstance(value, Tensor) or not isinstance(image, Tensor) or image.ndim != 4:
-            return None, 0
-        if value.ndim < 3 or len(value) != len(image):  # windows or patches one by one are no samples
-            return None, 0
-        if value.ndim == 3:
-            return "tokens", math.isqrt(value.shape[1])
-        if value.ndim == 4 and _fits(value.shape[2:], image.shape[2:]):
-            return "map", max(value.shape[2:])
-        if value.ndim == 4 and _fits(value.shape[1:3], image.shape[2:]):
-            return "grid", max(value.shape[1:3])
-        return None, 0
 
     # What the chain says
 
     @property
     def _is_transformer(self) -> bool:
         """Whether it ends in blocks of tokens."""
-        large = [part for part in self._parts if part.weights > 1 and part.side > 1]
+        large = [part for part in self._chain.parts if part.weights > 1 and part.side > 1]
         return bool(large) and large[-1].kind == "tokens"
 
-    def _blocks(self) -> list[_Part]:
-        return [part for part in self._parts if part.kind == "tokens" and part.weights > 1 and part.side > 1]
+    def _blocks(self) -> list[Part]:
+        return [
+            part for part in self._chain.parts if part.kind == "tokens" and part.weights > 1 and part.side > 1
+        ]
 
-    def _maps(self) -> list[_Part]:
+    def _maps(self) -> list[Part]:
         if not self._large():
             raise InputError(f"auto looks for maps [B, C, H, W], and the {self.who} has none; {CHOOSE}")
         return self._large()
 
-    def _large(self) -> list[_Part]:
+    def _large(self) -> list[Part]:
         """The parts with a map of more than one place."""
-        return [part for part in self._parts if part.kind != "tokens" and part.side > 1]
+        return [part for part in self._chain.parts if part.kind != "tokens" and part.side > 1]
 
-    def _sections(self) -> list[_Part]:
+    def _sections(self) -> list[Part]:
         """The parts that hold convolutions: stages, or blocks of them; none in a flat network."""
-        whole = [part for part in self._parts if part.kind != "tokens" and part.call.inner and part.weights]
+        whole = [
+            part for part in self._chain.parts if part.kind != "tokens" and part.call.inner and part.weights
+        ]
         whole = [part for part in whole if part.weights > 1] or whole
         return whole if any(part.side > 1 for part in whole) else []
 
-    def _ends(self) -> list[_Part]:
+    def _ends(self) -> list[Part]:
         """The last part of every stage, those that count for the stem included."""
         ends = self._sections()
-        if not ends or len(ends) > MOST_STAGES + 1 or any(self._is_listed(part) for part in ends):
+        if not ends or len(ends) > MOST_STAGES + 1 or any(self._chain.is_listed(part) for part in ends):
             ends = list({part.side: part for part in ends or self._maps()}.values())
         return [part for part in ends if part.side > 1]
 
@@ -316,20 +223,9 @@ class Layers:
         return f"{self._name(call)}:in" + self._form(call.given, call.given_version)
 
     def _form(self, value: Tensor, version: int) -> str:
-        if self._layout(value)[0] in ("grid", "tokens"):
+        if self._chain.layout(value)[0] in ("grid", "tokens"):
             return ":map"
         return ":copy" if version_of(value) != version else ""
 
     def _name(self, call: Call) -> str:
         return f"{call.path}@{call.number}" if call.path in self._often else call.path
-
-
-def _fits(places: Sequence[int], image: Sequence[int]) -> bool:
-    """Whether height and width are in the image's proportions, up to the rounding of a place."""
-    high, wide = places
-    return abs(high * image[1] - wide * image[0]) < max(image) if image[0] != image[1] else high == wide
-
-
-def _weights(module: nn.Module) -> int:
-    """How many layers with a matrix or a kernel it has."""
-    return sum(isinstance(m, nn.Linear | nn.modules.conv._ConvNd) for m in module.modules())

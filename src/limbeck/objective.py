@@ -82,7 +82,7 @@ class Objective(nn.Module):
         self.listens = self.needs_teacher
         self.register_buffer("ramped", torch.zeros(len(self._ramps)), persistent=False)
         self.ramped: Tensor
-        self.before_step(0.0)
+        Objective.before_step(self, 0.0)  # not that of a class derived from this one, which is not ready
 
     def _add(self, name: str, term: Term, method: Method) -> None:
         _check_weight(name, term.weight)

@@ -169,7 +169,7 @@ class Staged(Objective):
     def before_step(self, epoch: float) -> None:
         """Set the weights that change with time; `epoch` counts the student's epochs done."""
         super().before_step(epoch)
-        for number in range(len(getattr(self, "earlier", ()))):  # the base class sets them while it is built
+        for number in range(len(self.stages)):
             self._earlier(number).before_step(epoch)
 
     def forward(

@@ -194,7 +194,7 @@ def test_ctrl_c_saves_and_resuming_finishes(call, plain: Path, tmp_path: Path) -
     )
     journal = tmp_path / "out" / "metrics.jsonl"
     while not (journal.exists() and journal.read_text().count("\n") >= 2):
-        assert running.poll() is None, running.stderr.read()  # type: ignore[union-attr]
+        assert running.poll() is None, running.stderr.read()  # type: ignore[union-attr]  # a pipe, as asked for above
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=120)

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limbeck.calls import classifier, watch
 from limbeck.errors import InputError
 from limbeck.export.onnx import export_onnx, parity
-from limbeck.models import Built, build, head, multiply_adds, parameters
+from limbeck.knowledge import Batch
+from limbeck.models import Built, build, multiply_adds, parameters
 from limbeck.models.cifar import FACTORIES
 from limbeck.students import mobilenet, shufflenet, vgg, wrn
 from limbeck.taps import Tapped
@@ -125,8 +127,10 @@ def test_grey_images_from_8_pixels_and_any_number_of_classes(name: str, side: in
 @pytest.mark.parametrize("name", FACTS)
 def test_the_head_is_linear_and_reads_the_embedding(name: str) -> None:
     net = make(name).model.eval()
-    last = head(net)
-    assert last is not None
+    found = classifier(watch(Tapped(net), Batch(torch.rand(2, 3, 8, 8))))
+    assert found is not None
+    last = found.module
+    assert isinstance(last, nn.Linear)
     assert last is net.get_submodule("linear")
     with torch.no_grad():
         knowledge = Tapped(net, ["linear:in"])(torch.rand(2, 3, 8, 8))
@@ -259,8 +263,8 @@ def test_half_of_the_channels_pass_a_unit_of_the_second_version_untouched() -> N
 
 def test_the_width_of_mobilenet_leaves_the_last_convolution_alone() -> None:
     with torch.device("meta"):
-        heads = [head(mobilenet.mobilenetv2(width=width)) for width in (0.25, 1.0, 1.5)]
-    assert [h.in_features for h in heads if h is not None] == [1280, 1280, 1920]
+        heads = [mobilenet.mobilenetv2(width=width).linear for width in (0.25, 1.0, 1.5)]
+    assert [h.in_features for h in heads] == [1280, 1280, 1920]
 
 
 # The arguments and the names

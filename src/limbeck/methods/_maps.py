@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["check_maps", "check_one_shape", "same_size", "shrink"]
+from limbeck.methods._parts import widen
+
+__all__ = ["check_maps", "check_one_shape", "check_same_samples", "mean_squares", "same_size", "shrink"]
 
 
 def check_maps(method: str, features: Sequence[Tensor]) -> None:
@@ -31,6 +33,30 @@ def check_one_shape(method: str, student: Tensor, teacher: Tensor) -> None:
             f"{method} needs features of one shape; "
             f"got student {list(student.shape)} and teacher {list(teacher.shape)}"
         )
+
+
+def check_same_samples(method: str, student: Tensor, teacher: Tensor) -> None:
+    """Refuse two maps that do not belong to the same samples.
+
+    Raises:
+        ValueError: they have other numbers of samples.
+    """
+    if len(student) != len(teacher):
+        raise ValueError(
+            f"{method} needs maps of the same samples; "
+            f"got student {list(student.shape)} and teacher {list(teacher.shape)}"
+        )
+
+
+def mean_squares(method: str, student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference over all elements of two features; the larger of two maps is pooled first.
+
+    Raises:
+        ValueError: they have other shapes than that.
+    """
+    student, teacher = same_size(widen(student), widen(teacher))
+    check_one_shape(method, student, teacher)
+    return F.mse_loss(student, teacher)
 
 
 def shrink(feature: Tensor, size: Sequence[int]) -> Tensor:

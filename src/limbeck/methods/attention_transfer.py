@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from limbeck.knowledge import Batch, Knowledge
-from limbeck.methods._maps import check_maps, same_size
+from limbeck.methods._maps import check_maps, check_same_samples, same_size
 from limbeck.methods._parts import check_number, paired, widen
 from limbeck.methods._relations import directions, unscaled
 from limbeck.methods.base import Method
@@ -53,11 +53,7 @@ def attention_transfer(student: Tensor, teacher: Tensor, *, p: float = 2.0) -> T
     """
     check_maps("attention_transfer", (student, teacher))
     p = check_number("p", p, least=1)
-    if len(student) != len(teacher):
-        raise ValueError(
-            "attention_transfer needs maps of the same samples; "
-            f"got student {list(student.shape)} and teacher {list(teacher.shape)}"
-        )
+    check_same_samples("attention_transfer", student, teacher)
     ours, theirs = same_size(widen(student), widen(teacher))
     return (_attention(ours, p) - _attention(theirs, p)).square().mean()
 

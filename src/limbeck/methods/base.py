@@ -99,6 +99,7 @@ class Method(nn.Module, ABC):
 
     def prepare(self, teacher: Knowledge, batch: Batch) -> Tensor:
         """The loss of the stage that trains the method's own layers by the teacher alone, a scalar."""
+        # Never asked in a run: only a method whose `stage` is `layers` is, and that has its own.
         raise NotImplementedError(f"{type(self).__name__} has nothing to prepare")
 
     def train(self, mode: bool = True) -> "Method":

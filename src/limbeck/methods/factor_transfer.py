@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods._layers import conv
-from limbeck.methods._maps import check_maps, same_size
+from limbeck.methods._maps import check_maps, check_same_samples, same_size
 from limbeck.methods._parts import check_number, check_set_up, check_switch, paired, taught, widen
 from limbeck.methods._relations import directions, unscaled
 from limbeck.methods.base import Method, Probe
@@ -58,11 +58,7 @@ def factor_transfer(student: Tensor, teacher: Tensor, *, p: float = 1.0) -> Tens
         ValueError: the shapes do not belong together.
     """
     check_maps("factor_transfer", (student, teacher))
-    if len(student) != len(teacher):
-        raise ValueError(
-            "factor_transfer needs maps of the same samples; "
-            f"got student {list(student.shape)} and teacher {list(teacher.shape)}"
-        )
+    check_same_samples("factor_transfer", student, teacher)
     ours, theirs = map(_attention, same_size(widen(student), widen(teacher)))
     return (ours - theirs).abs().pow(p).mean()
 

@@ -25,11 +25,10 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods._layers import linear
-from limbeck.methods._maps import same_size
+from limbeck.methods._maps import mean_squares, same_size
 from limbeck.methods._parts import check_choice, check_set_up, check_switch, paired, widen
 from limbeck.methods.base import Method, Probe
 
@@ -49,13 +48,7 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes do not belong together.
     """
-    student, teacher = same_size(widen(student), widen(teacher))
-    if student.shape != teacher.shape:
-        raise ValueError(
-            "hint needs features of one shape after its regressor; "
-            f"got student {list(student.shape)} and teacher {list(teacher.shape)}"
-        )
-    return F.mse_loss(student, teacher)
+    return mean_squares("hint", student, teacher)
 
 
 class Hint(Method):

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from limbeck.knowledge import Batch, Knowledge
-from limbeck.methods._maps import check_maps, same_size
+from limbeck.methods._maps import check_maps, check_same_samples, same_size
 from limbeck.methods._parts import paired, widen
 from limbeck.methods._relations import directions, unscaled
 from limbeck.methods.base import Method
@@ -52,11 +52,7 @@ def neuron_selectivity(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: features that are no maps, or not of the same samples.
     """
     check_maps("neuron_selectivity", (student, teacher))
-    if len(student) != len(teacher):
-        raise ValueError(
-            "neuron_selectivity needs maps of the same samples; "
-            f"got student {list(student.shape)} and teacher {list(teacher.shape)}"
-        )
+    check_same_samples("neuron_selectivity", student, teacher)
     ours, theirs = (directions(unscaled(x).flatten(2)) for x in same_size(widen(student), widen(teacher)))
     # Autocast would compute the products in half precision.
     with torch.autocast(ours.device.type, enabled=False):

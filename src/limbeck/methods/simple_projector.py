@@ -27,11 +27,10 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from limbeck.knowledge import Batch, Knowledge
-from limbeck.methods._maps import check_one_shape, same_size
-from limbeck.methods._parts import check_count, paired, widen
+from limbeck.methods._maps import mean_squares
+from limbeck.methods._parts import check_count, paired
 from limbeck.methods.base import Method
 
 __all__ = ["SimpleProjector", "simple_projector"]
@@ -50,9 +49,7 @@ def simple_projector(student: Tensor, teacher: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes do not belong together.
     """
-    student, teacher = same_size(widen(student), widen(teacher))
-    check_one_shape("simple_projector", student, teacher)
-    return F.mse_loss(student, teacher)
+    return mean_squares("simple_projector", student, teacher)
 
 
 class SimpleProjector(Method):

@@ -1,10 +1,10 @@
-"""Figures of a network that need no training: its size, its work, its head."""
+"""Figures of a network that need no training: its size and its work."""
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["head", "multiply_adds", "parameters"]
+__all__ = ["multiply_adds", "parameters"]
 
 
 def parameters(model: nn.Module) -> int:
@@ -31,12 +31,3 @@ def multiply_adds(model: nn.Module, example: Tensor) -> int | None:
         for module, training in modes.items():
             module.training = training
     return counter.get_total_flops() // 2 or None
-
-
-def head(model: nn.Module) -> nn.Linear | None:
-    """The last linear layer in the order of registration: the classifier of nearly every network.
-
-    Which layer answers the logits, a pass tells: `limbeck.calls.classifier`.
-    """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    return linear[-1] if linear else None
