@@ -169,7 +169,12 @@ def test_a_method_with_stages_keeps_what_the_recipe_says_of_it(settings) -> None
 
 def test_a_student_that_ends_in_the_teachers_classifier_has_its_own_size(settings, tmp_path: Path) -> None:
     found = limbeck.compare(Recipe.from_dict(settings), tmp_path / "run", methods=["simkd", "kd"])
-    assert found["variants"]["simple_projector"]["parameters"] > found["student"]["parameters"]
+    larger, plain = found["variants"]["simple_projector"]["parameters"], found["student"]["parameters"]
+    assert larger > plain
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "The student of simple_projector is another network than the control" in page
+    assert f"{larger:,} parameters instead of {plain:,}" in page
+    assert "The student of kd" not in page
     assert "parameters" not in found["variants"]["kd"]
 
 
@@ -184,3 +189,7 @@ def test_methods_with_stages_are_compared_under_the_same_budget(settings, tmp_pa
     lines = [json.loads(t) for t in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     scored = [x["epoch"] for x in lines if x["role"] == "activation_boundary" and x["seed"] == 0]
     assert scored == [1, 2], "the stage is part of the student's two epochs"
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "first the student, 1 epoch: activation_boundary {weight: 0.003" in page
+    assert "; then: cross_entropy {weight: 1}" in page
+    assert "first its own layers, 1 epoch: factor_transfer {weight: 1" in page

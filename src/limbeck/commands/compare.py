@@ -80,4 +80,7 @@ def _summary(result: dict[str, Any], out: Path) -> None:
     for name, found in result["variants"].items():
         for said in found.get("failed", ()):
             typer.echo(f"{name}, {said}")
+        if "parameters" in found:
+            plain = result["student"]["parameters"]
+            typer.echo(f"{name}: its student has {found['parameters']:,} parameters, the control {plain:,}.")
     typer.echo(f"Page: {(out / 'report.html').resolve()}")

@@ -119,7 +119,7 @@ def _notes(whole: Record, found: Sequence[Record]) -> list[str]:
     text = "All students start from the control’s weights and see its batches in its order."
     if len(whole.seeds) > 1:
         text += " ± is the standard deviation over seeds; the gain is paired by seed."
-    notes = [text]
+    notes = [text, *_larger(whole, found)]
     if any(mean(record.rows["student"].best) is not None for record in found):
         notes.append(
             "The best epoch is picked in hindsight on the test set; it stands here for comparison with the "
@@ -133,10 +133,34 @@ def _notes(whole: Record, found: Sequence[Record]) -> list[str]:
     return notes
 
 
+def _larger(whole: Record, found: Sequence[Record]) -> list[str]:
+    """What to know of students that are other networks than the control."""
+    plain = whole.rows["student"].parameters if "student" in whole.rows else None
+    sizes = {record.name: record.rows["student"].parameters for record in found}
+    return [
+        f"The student of {name} is another network than the control: it ends in the teacher’s classifier, "
+        f"behind a projector, and has {size:,} parameters instead of {plain:,}."
+        for name, size in sizes.items()
+        if size is not None and plain is not None and size != plain
+    ]
+
+
 def _objective(whole: Record, name: str) -> str:
-    """The terms of a variant on one line."""
+    """The terms of a variant on one line, those of its stages first."""
     variants = whole.settings.get("variants")
-    terms = variants.get(name, {}).get("objective") if isinstance(variants, Mapping) else None
+    own = variants.get(name) if isinstance(variants, Mapping) else None
+    if not isinstance(own, Mapping):
+        return ""
+    said = []
+    for stage in own.get("stages") or ():
+        epochs = stage.get("epochs")
+        what = "its own layers" if stage.get("trains") == "layers" else "the student"
+        plural = "" if epochs == 1 else "s"
+        said.append(f"first {what}, {epochs} epoch{plural}: {_terms(stage.get('objective'))}")
+    return "; ".join([*said, ("then: " if said else "") + _terms(own.get("objective"))])
+
+
+def _terms(terms: Any) -> str:
     return ", ".join(f"{key} {_term(value)}" for key, value in (terms or {}).items())
 
 
