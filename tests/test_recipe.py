@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from limbeck.errors import InputError
 from limbeck.recipe import ControlSpec, RampSpec, Recipe
 
 FULL = """\
@@ -243,3 +244,68 @@ def test_reading_recipes_does_not_load_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("short", "key", "full"),
+    [
+        ("train.ema=true", "ema", {"decay": 0.9999, "schedule": "exponential", "beta": 15.0}),
+        ("train.ema=0.99", "ema", {"decay": 0.99, "schedule": "exponential", "beta": 15.0}),
+        ("train.ema=false", "ema", None),
+        (
+            "train.checkpoint=best",
+            "checkpoint",
+            {"take": "best", "best": 10, "watch": "accuracy", "mode": None},
+        ),
+    ],
+)
+def test_short_forms_of_the_training_are_written_out(short: str, key: str, full: object) -> None:
+    recipe = make(short, control={"train": {"epochs": 1}})
+    assert recipe.dump()["train"][key] == full
+    assert recipe.dump()["control"]["train"][key] == full  # it takes what it does not give itself
+    assert Recipe.from_dict(recipe.dump()).dump() == recipe.dump()
+
+
+def test_an_override_reaches_inside_a_short_form() -> None:
+    recipe = make("train.ema=true", "train.ema.decay=0.5", metrics=["top5", "f1"])
+    assert recipe.train.ema is not None
+    assert recipe.train.ema.decay == 0.5
+    assert make("metrics.f1.average=micro", metrics=["top5", "f1"]).metrics["f1"].wanted == {
+        "average": "micro"
+    }
+
+
+SHRINKING = {"train.epochs": 1, "objective.kd": {"weight": 2}, "data.samples": 100}
+
+
+def test_the_small_version_is_laid_over_the_recipe_on_request() -> None:
+    data = {**copy.deepcopy(SMALL), "small": SHRINKING}
+    whole = Recipe.from_dict(data)
+    assert whole.dump() == make().dump()  # no trace of it: a run that is not small has none
+    small = Recipe.from_dict(data, small=True, overrides=["data.samples=50"])
+    assert small.name == "small-small"
+    assert small.train.epochs == 1
+    assert small.data.samples == 50  # an override comes after
+    assert small.objective["kd"].options == {}
+    assert "small" not in small.dump()
+
+
+def test_a_recipe_without_a_small_version_says_so() -> None:
+    with pytest.raises(InputError, match="--small: this recipe has no small version"):
+        Recipe.from_dict(copy.deepcopy(SMALL), small=True)
+
+
+def test_a_mistake_in_the_small_version_names_its_place() -> None:
+    for settings, message in (
+        ({"train.epochs.x": 1}, "small.train.epochs.x"),
+        ({"train.epoch": 1}, "train: unknown key"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Recipe.from_dict({**copy.deepcopy(SMALL), "small": settings}, small=True)
+
+
+def test_a_blank_teacher_is_taken_when_it_is_said() -> None:
+    blank = {"model": "cifar:resnet32"}
+    with pytest.raises(InputError, match="blank: true"):
+        make(teacher=blank)
+    assert make(teacher={**blank, "blank": True}).teacher is not None

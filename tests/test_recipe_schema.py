@@ -20,7 +20,9 @@ GOOD: dict[str, Any] = {
     "data": {"source": "digits", "root": None},
     "objective": {"ce": 1, "kd": {"temperature": 2}, "hint": {"layers": {"layer1": 2}}, "dkd": None},
     "scheme": "offline",
-    "train": {"epochs": 3, "optimizer": {"lr": 0.1, "momentum": 0.9}},
+    "train": {"epochs": 3, "optimizer": {"lr": 0.1, "momentum": 0.9}, "ema": 0.99, "checkpoint": "best"},
+    "metrics": ["top5"],
+    "small": {"train.epochs": 1},
     "control": {"train": {"clip": None}},
     "export": {"formats": ["onnx"]},
 }
@@ -47,6 +49,10 @@ BAD = [
     {"control": 3},
     {"export": {"formats": ["onx"]}},
     {"metric": "speed"},
+    {"metrics": "top5"},
+    {"metrics": {"a b": {}}},
+    {"train": {"epochs": 1, "ema": {"decay": 2}}},
+    {"train": {"epochs": 1, "checkpoint": "frist"}},
     {"stages": [{"epochs": 1}]},
 ]
 
@@ -173,7 +179,7 @@ def test_only_parts_with_options_take_unknown_keys() -> None:
     parts = schema()["$defs"]
     full = {name: part["anyOf"][1] if "anyOf" in part else part for name, part in parts.items()}
     taking = {name for name, part in full.items() if part["additionalProperties"] is not False}
-    assert taking == {"Network", "TermSpec", "SchemeSpec", "OptimizerSpec"}
+    assert taking == {"MetricSpec", "Network", "TermSpec", "SchemeSpec", "OptimizerSpec"}
     assert schema()["additionalProperties"] is False
 
 

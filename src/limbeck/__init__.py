@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from limbeck.staging import Stage as Stage
     from limbeck.taps import Tapped as Tapped
     from limbeck.teachers import Frozen as Frozen
+    from limbeck.training import Averaging as Averaging
     from limbeck.training import Runtime as Runtime
     from limbeck.training import Trainer as Trainer
     from limbeck.training import Training as Training
 
 _HOME = {
+    "Averaging": "training",
     "Batch": "knowledge",
     "Distilled": "api",
     "Frozen": "teachers",

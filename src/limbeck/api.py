@@ -24,6 +24,7 @@ from limbeck.schemes import Offline
 from limbeck.staging import Stage, joined, spans, with_first_stages
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
+from limbeck.training.ema import Averaging, Ema
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Training
 from limbeck.training.trainer import Trainer
@@ -64,6 +65,8 @@ def distill(
     stages: Sequence[Stage] | None = None,
     accumulate: int = 1,
     clip: float | None = None,
+    decay_bias_and_norm: bool = True,
+    ema: Averaging | None = None,
     control: bool = True,
     teacher_adapter: InputAdapter | nn.Module | None = None,
     student_adapter: InputAdapter | nn.Module | None = None,
@@ -91,6 +94,9 @@ def distill(
             of the objective's methods put there, if any.
         accumulate: into how many equal parts each batch is split.
         clip: largest norm of the gradient.
+        decay_bias_and_norm: whether weight decay also shrinks biases and the weights of norm layers.
+        ema: how the student's weights are averaged over the steps (`limbeck.Averaging`); the average is what
+            the student has in the end. None: it is not.
         control: train a copy of the student without the teacher first, for comparison.
         teacher_adapter, student_adapter: what stands between the loader's input and each network.
         device, precision, compile: see `limbeck.training.runtime.Runtime`.
@@ -123,10 +129,13 @@ def distill(
         schedule=schedule or {"name": "cosine"},
         accumulate=accumulate,
         clip=clip,
+        decay_bias_and_norm=decay_bias_and_norm,
+        ema=ema,
     )
     runtime = Runtime(device, precision, compile)
     work = _Work(feed, settings, runtime, seed, display() if progress else Silent())
     with contextlib.ExitStack() as after:
+        after.enter_context(runtime.guard())
         master = alone = None
         if teacher is not None:
             master = Frozen(Tapped(teacher, built.teacher_taps, teacher_adapter, who="teacher"))
@@ -199,10 +208,17 @@ class _Work:
 
     def train(self, title: str, scheme: Offline) -> None:
         """One training from start to end."""
+        ema = None
+        if self.settings.ema is not None:
+            self.runtime.place(scheme)  # now, so that the average lies where the weights do
+            ema = Ema(scheme.student, self.settings.ema, self.settings.epochs * len(self.feed))
         for number, (settings, span) in enumerate(spans(scheme.objective, self.settings)):
             scheme.objective.enter(number)
-            trainer = Trainer(scheme, settings, self.runtime, len(self.feed), self.seed, span)
+            trainer = Trainer(scheme, settings, self.runtime, len(self.feed), self.seed, span, ema)
             self._stage(f"{title}, {span.stage}" if span.stage else title, trainer)
+        if ema is not None:
+            ema.settle()
+            self.runtime.same_buffers(scheme)
 
     def _stage(self, title: str, trainer: Trainer) -> None:
         epochs = trainer.total_steps // trainer.steps_per_epoch

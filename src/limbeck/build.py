@@ -14,7 +14,8 @@ from limbeck.calls import first_answer
 from limbeck.classes import teacher_classes
 from limbeck.composing import recompose
 from limbeck.data import Data
-from limbeck.errors import UnknownNameError, unknown
+from limbeck.errors import InputError, UnknownNameError, unknown
+from limbeck.evaluation.figures import Figures
 from limbeck.inputs import InputAdapter, InputSpec
 from limbeck.knowledge import UNLABELLED, Batch
 from limbeck.objective import Objective, Term
@@ -22,12 +23,15 @@ from limbeck.recipe import ControlSpec, Network, Recipe, StageSpec, TermSpec, Tr
 from limbeck.staging import Stage, joined
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
-from limbeck.training.settings import Training
+from limbeck.training.ema import Averaging
+from limbeck.training.settings import Checkpoint, Training
 
 __all__ = [
     "PROBE_SAMPLES",
     "Prepared",
+    "checkpoint",
     "control_objective",
+    "further_figures",
     "load_data",
     "make_objective",
     "make_student",
@@ -100,7 +104,7 @@ def prepare(
         # A misspelt key of the entry itself arrives here as an option of the model.
         keys = set(Network.model_fields) - {"options"}
         if where == "student":
-            keys -= {"classes", "train", "objective"}  # the teacher's alone
+            keys -= {"classes", "train", "objective", "blank"}  # the teacher's alone
         else:
             keys -= {"head"}
         raise unknown("key or option", error.given, [*error.allowed, *keys], where) from None
@@ -228,7 +232,36 @@ def settings(spec: TrainSpec) -> Training:
         schedule=spec.schedule.model_dump(),
         accumulate=spec.accumulate,
         clip=spec.clip,
+        decay_bias_and_norm=spec.decay_bias_and_norm,
+        ema=None if spec.ema is None else Averaging(**spec.ema.model_dump()),
     )
+
+
+def checkpoint(spec: TrainSpec, data: Data, figures: Figures) -> Checkpoint:
+    """Which weights are taken in the end, as a recipe's `train:` says.
+
+    Raises:
+        InputError: there is nothing to choose by, or no such figure.
+    """
+    wanted = spec.checkpoint
+    if wanted.watch not in figures.rising:
+        raise unknown("figure", wanted.watch, figures.rising, where="train.checkpoint.watch")
+    if wanted.take != "last" and data.validation is None:
+        raise InputError(
+            f"train.checkpoint.take: {wanted.take} is chosen on a validation part, not on the test set, and "
+            "there is none. Give data.validation: 0.1, say, or take: last."
+        )
+    return Checkpoint(**wanted.model_dump())
+
+
+def further_figures(recipe: Recipe, data: Data) -> Figures:
+    """The further figures of every evaluation.
+
+    Raises:
+        InputError: a figure that nobody knows, or that cannot be had for these classes.
+    """
+    wanted = {name: spec.wanted for name, spec in recipe.metrics.items()}
+    return Figures(wanted, len(data.classes), recipe.beside)
 
 
 def labelled(data: Data) -> int:

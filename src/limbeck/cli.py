@@ -57,6 +57,7 @@ Out = Annotated[
 
 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
+Small = Annotated[bool, typer.Option("--small", help="The recipe's own small version, done in minutes.")]
 Jobs = Annotated[
     int, typer.Option(help="Trainings side by side, each in a process of its own.", min=1, max=256)
 ]
@@ -83,12 +84,13 @@ def distill(
     out: Out = None,
     resume: Resume = False,
     jobs: Jobs = 1,
+    small: Small = False,
     as_json: Json = False,
 ) -> None:
     """Run a recipe: teacher, control, student, exports, report."""
     from limbeck.commands.distill import distill as work
 
-    answer(as_json, lambda: work(recipe, overrides or [], out, resume, jobs, as_json))
+    answer(as_json, lambda: work(recipe, overrides or [], out, resume, jobs, as_json, small))
 
 
 @app.command()
@@ -105,12 +107,13 @@ def compare(
     out: Out = None,
     resume: Resume = False,
     jobs: Jobs = 1,
+    small: Small = False,
     as_json: Json = False,
 ) -> None:
     """Compare methods under one budget, each against one control."""
     from limbeck.commands.compare import compare as work
 
-    answer(as_json, lambda: work(recipe, overrides or [], methods, seeds, out, resume, jobs, as_json))
+    answer(as_json, lambda: work(recipe, overrides or [], methods, seeds, out, resume, jobs, as_json, small))
 
 
 @app.command()
@@ -145,11 +148,13 @@ def init(
 
 
 @app.command()
-def check(recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False) -> None:
+def check(
+    recipe: RecipeFile, overrides: Overrides = None, small: Small = False, as_json: Json = False
+) -> None:
     """Try a recipe on one small batch; say what it would do."""
     from limbeck.commands.check import check as work
 
-    answer(as_json, lambda: work(recipe, overrides or [], as_json))
+    answer(as_json, lambda: work(recipe, overrides or [], as_json, small))
 
 
 @app.command()

@@ -174,7 +174,7 @@ def _teachers(taught: Taught, metric: str) -> dict[str, Any] | None:
         metric: taught.figures[metric],
         **_size(taught.teacher.network.model),
         "frozen": True,
-        **{k: taught.figures[k] for k in ("loss", "ece", "per_class")},
+        **{k: taught.figures[k] for k in ("loss", "ece", "per_class", "metrics") if k in taught.figures},
     }
 
 
@@ -236,7 +236,13 @@ def _figures(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
     }
     if outcomes[0].evaluation["validation"] is not None:
         rows["validation"] = lambda o: o.evaluation["validation"]
-    return {name: [read(o) for o in outcomes] for name, read in rows.items()}
+        rows["checkpoints"] = lambda o: o.evaluation["checkpoints"]
+        rows["taken"] = lambda o: o.evaluation["taken"]
+    found: dict[str, Any] = {name: [read(o) for o in outcomes] for name, read in rows.items()}
+    further = outcomes[0].evaluation.get("metrics", {})
+    if further:
+        found["metrics"] = {name: [o.evaluation["metrics"][name] for o in outcomes] for name in further}
+    return found
 
 
 def _environment(runtime: Runtime) -> dict[str, Any]:

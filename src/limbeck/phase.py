@@ -10,27 +10,29 @@ from typing import Any
 from torch import Tensor
 
 from limbeck import models, weights
+from limbeck.asking import ask
+from limbeck.choosing import Choosing
 from limbeck.composing import notes_of
 from limbeck.data import Data
-from limbeck.data.loader import Loader, evaluation_batches
+from limbeck.data.loader import Loader
 from limbeck.data.plans import Plan
 from limbeck.data.samples import Samples
 from limbeck.errors import InputError
-from limbeck.evaluation.metrics import Evaluation, evaluate
+from limbeck.evaluation.figures import Figures
+from limbeck.evaluation.metrics import Evaluation
 from limbeck.journal import Journal
-from limbeck.knowledge import Batch
 from limbeck.models.run import notes
 from limbeck.progress import Display
 from limbeck.schemes import Offline, Scheme
 from limbeck.staging import spans
-from limbeck.taps import Tapped
 from limbeck.training.checkpoint import States, write_atomically
+from limbeck.training.ema import Ema
 from limbeck.training.memory import Memory
 from limbeck.training.runtime import Runtime
-from limbeck.training.settings import Training
+from limbeck.training.settings import Checkpoint, Training
 from limbeck.training.trainer import Step, Trainer
 
-__all__ = ["Interrupted", "Outcome", "Phase", "ask"]
+__all__ = ["Interrupted", "Outcome", "Phase"]
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
@@ -60,54 +62,6 @@ class Outcome:
         return max((float(value) for value in found if value is not None), default=None)
 
 
-def ask(
-    network: Tapped,
-    samples: Samples,
-    runtime: Runtime,
-    size: int,
-    *,
-    classes: int,
-    workers: int = 0,
-    **options: Any,
-) -> tuple[Evaluation, Tensor]:
-    """Evaluate a network on a split, in eval mode, over all processes; its mode is restored.
-
-    Args:
-        network: what is evaluated.
-        samples: the split.
-        runtime: where; its precision is that of the training, so autocast is on where that has it.
-        size: samples in one batch.
-        classes: number of classes.
-        workers: processes that read samples.
-        options: further arguments of `limbeck.evaluation.metrics.evaluate`.
-
-    Returns:
-        The figures, and the logits [N, C].
-    """
-    training = network.training
-    network.eval()
-    runtime.same_buffers(network)
-
-    def answer(batch: Batch) -> Tensor:
-        with runtime.autocast():
-            logits: Tensor = network(runtime.put(batch).input).logits
-        return logits
-
-    def join(value: Tensor) -> Tensor:
-        return runtime.gather(value.to(runtime.device))
-
-    try:
-        return evaluate(
-            answer,
-            evaluation_batches(samples, size, rank=runtime.rank, world=runtime.world, workers=workers),
-            classes=classes,
-            gather=join if runtime.world > 1 else None,
-            **options,
-        )
-    finally:
-        network.train(training)
-
-
 @dataclass
 class Phase:
     """A training within a run folder.
@@ -125,6 +79,8 @@ class Phase:
         eval_batch_size: samples in one evaluation batch.
         save_every: seconds between two states; 0 saves after each step.
         workers: processes that read samples.
+        checkpoint: which weights are taken in the end.
+        figures: further figures of every evaluation.
         display: where progress is shown.
         stop: asked after each step; True saves and stops.
     """
@@ -142,6 +98,8 @@ class Phase:
     display: Display
     save_every: float = 60.0
     workers: int = 0
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    figures: Figures | None = None
     stop: Callable[[], bool] = field(default=lambda: False)
 
     @property
@@ -173,21 +131,41 @@ class Phase:
         """
         loader = self._loader()
         memory = Memory(States(self.states), self.runtime, self.save_every)
+        choosing = self._choosing(memory)
         stages = spans(scheme.objective, self.settings)
         if memory.stage >= len(stages):
             raise InputError(f"{self.states}: the state is of a training with more stages.")
         with self.runtime.guard():
+            ema = self._ema(scheme, len(loader))
             for number in range(memory.stage, len(stages)):
                 memory.stage = number
                 scheme.objective.enter(number)
                 settings, span = stages[number]
-                trainer = Trainer(scheme, settings, self.runtime, len(loader), self.seed, span)
-                self._stage(trainer, memory, loader)
+                trainer = Trainer(scheme, settings, self.runtime, len(loader), self.seed, span, ema)
+                self._stage(trainer, memory, loader, choosing)
                 # Statistics of layers that stay as they are from here on must not differ between processes.
                 self.runtime.same_buffers(scheme)
-        return self._finish(scheme, memory, teacher_logits)
+            if ema is not None:
+                ema.settle()
+            return self._finish(scheme, memory, choosing, teacher_logits)
 
-    def _stage(self, trainer: Trainer, memory: Memory, loader: Loader) -> None:
+    def _ema(self, scheme: Offline, steps: int) -> Ema | None:
+        """The average of the student's weights, over all stages."""
+        if self.settings.ema is None:
+            return None
+        self.runtime.place(scheme)  # now, so that the average lies where the weights do
+        return Ema(scheme.student, self.settings.ema, self.settings.epochs * steps)
+
+    def _choosing(self, memory: Memory) -> Choosing | None:
+        """The choice of an epoch by the validation part, where there is one."""
+        if self.data.validation is None:
+            return None
+        rising = (self.figures or Figures({}, len(self.data.classes))).rising[self.checkpoint.watch]
+        if self.checkpoint.mode is not None:
+            rising = self.checkpoint.mode == "max"
+        return Choosing(self.checkpoint, rising, self.states, self.folder, memory.kept, self.runtime)
+
+    def _stage(self, trainer: Trainer, memory: Memory, loader: Loader, choosing: Choosing | None) -> None:
         """Train to the end of a stage; a training without stages is one."""
         title = f"{self.title}, {trainer.span.stage}" if trainer.span.stage else self.title
         if memory.restore(trainer):
@@ -200,10 +178,12 @@ class Phase:
                 memory.count(step)
                 bar.advance(1, _figures(step.losses) if bar.due() else None)
                 if step.last:
-                    self._epoch(step, memory, trainer, title)
+                    self._epoch(step, memory, trainer, choosing, title)
                 stop = self.stop()
                 if memory.due() or stop:
                     memory.save(trainer)
+                    if choosing is not None:
+                        choosing.tidy()
                 if stop:
                     raise Interrupted
 
@@ -218,7 +198,9 @@ class Phase:
             workers=self.workers,
         )
 
-    def _epoch(self, step: Step, memory: Memory, trainer: Trainer, title: str) -> None:
+    def _epoch(
+        self, step: Step, memory: Memory, trainer: Trainer, choosing: Choosing | None, title: str
+    ) -> None:
         """Evaluate at the end of an epoch and write its line."""
         losses, span = memory.means(), trainer.span
         line: dict[str, Any] = {
@@ -234,13 +216,17 @@ class Phase:
         }
         said = "  ".join(f"{n} {v:.4g}" for n, v in losses.items())
         if span.student:
-            figures = self._ask(trainer.scheme, self.data.test).to_json()
-            held_out = self._validate(trainer.scheme)
-            entry = {"epoch": step.epoch, "accuracy": figures["accuracy"], "loss": figures["loss"]}
-            memory.history.append(entry)
-            line |= {"accuracy": figures["accuracy"], "test_loss": figures["loss"]}
-            line |= {} if held_out is None else {"validation_accuracy": held_out["accuracy"]}
-            said += f"  accuracy {figures['accuracy']:.4f}"
+            with trainer.averaged():
+                found = self._ask(trainer.scheme, self.data.test)
+                held_out = self._validate(trainer.scheme)
+                if choosing is not None and held_out is not None and not span.stage:
+                    value = held_out.figure(self.checkpoint.watch)
+                    choosing.offer(step.epoch, value, trainer.scheme.student.model)
+            memory.history.append(
+                {"epoch": step.epoch, "accuracy": found.figure("accuracy"), "loss": found.figure("loss")}
+            )
+            line |= _epoch_figures(found, held_out)
+            said += f"  accuracy {found.accuracy:.4f}"
         line["seconds"] = round(memory.seconds, 3)
         self.runtime.first(lambda: self.journal.write(line))
         epochs = trainer.total_steps // trainer.steps_per_epoch
@@ -252,11 +238,9 @@ class Phase:
                 f"about {left:.0f} s left"
             )
 
-    def _validate(self, scheme: Scheme) -> dict[str, Any] | None:
+    def _validate(self, scheme: Scheme) -> Evaluation | None:
         """Figures on the validation part, where the recipe splits one off: what may be chosen by."""
-        if self.data.validation is None:
-            return None
-        return self._ask(scheme, self.data.validation).to_json()
+        return None if self.data.validation is None else self._ask(scheme, self.data.validation)
 
     def _ask(self, scheme: Scheme, samples: Samples, **options: Any) -> Evaluation:
         return ask(
@@ -266,6 +250,7 @@ class Phase:
             self.eval_batch_size,
             classes=len(self.data.classes),
             workers=self.workers,
+            figures=self.figures,
             **options,
         )[0]
 
@@ -275,10 +260,21 @@ class Phase:
         every = max(1, epochs // 10)
         return epoch % every == 0 or epoch == epochs
 
-    def _finish(self, scheme: Offline, memory: Memory, teacher_logits: Tensor | None) -> Outcome:
-        found = self._ask(scheme, self.data.test, teacher_logits=teacher_logits)
-        held_out = self._validate(scheme)
-        figures = {**found.to_json(), "validation": None if held_out is None else held_out["accuracy"]}
+    def _finish(
+        self, scheme: Offline, memory: Memory, choosing: Choosing | None, teacher_logits: Tensor | None
+    ) -> Outcome:
+        network, held_out = scheme.student.model, self.data.validation
+
+        def ask_test() -> Evaluation:
+            return self._ask(scheme, self.data.test, teacher_logits=teacher_logits)
+
+        if choosing is None or held_out is None:
+            figures = {**ask_test().to_json(), "validation": None}
+        else:
+            found, valid, chosen = choosing.conclude(
+                network, self.settings.epochs, lambda: (ask_test(), self._ask(scheme, held_out))
+            )
+            figures = {**found.to_json(), "validation": valid.figure("accuracy"), **chosen}
         outcome = Outcome(figures, memory.history, memory.seconds, self.folder / f"{self._name}.safetensors")
         self.runtime.first(lambda: self._save(scheme, outcome))
         self.runtime.first(memory.states.clear)
@@ -300,6 +296,19 @@ class Phase:
         }
         # Written last: a phase with this file is done.
         write_atomically(self.folder / "evaluation.json", json.dumps(record, indent=1))
+
+
+def _epoch_figures(found: Evaluation, held_out: Evaluation | None) -> dict[str, Any]:
+    """What an epoch's line says of its evaluations."""
+    told: dict[str, Any] = {"accuracy": found.figure("accuracy"), "test_loss": found.figure("loss")}
+    if found.metrics:
+        told["metrics"] = {name: found.figure(name) for name in found.metrics}
+    if held_out is not None:
+        told["validation_accuracy"] = held_out.figure("accuracy")
+        told["validation_loss"] = held_out.figure("loss")
+        if held_out.metrics:
+            told["validation_metrics"] = {name: held_out.figure(name) for name in held_out.metrics}
+    return told
 
 
 def _figures(losses: dict[str, Tensor]) -> dict[str, float]:

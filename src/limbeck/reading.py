@@ -25,6 +25,7 @@ __all__ = [
     "MAX_VALUES",
     "MAX_WHOLE",
     "apply_overrides",
+    "lay_over",
     "read_yaml",
     "refusal",
     "shown",
@@ -273,6 +274,26 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
         if problem := refusal(path):
             raise InputError(f"override {shown(override)}: a key {problem}.")
         _set(result, keys, read_yaml(text, f"override {shown(override)}"), override)
+    return result
+
+
+def lay_over(data: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A copy of a recipe's mapping with settings laid over it: `{key.sub: value}`, in order.
+
+    Args:
+        data: the recipe.
+        settings: values by dotted key.
+        name: where the settings stand, for messages.
+
+    Raises:
+        InputError: an empty key, or a way that leads into plain text or a number.
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(data))
+    for path, value in settings.items():
+        keys = str(path).split(".")
+        if not all(keys):
+            raise InputError(f"{name}: {shown(path)} must look like key.sub.")
+        _set(result, keys, copy.deepcopy(value), f"{name}.{path}")
     return result
 
 

@@ -15,7 +15,9 @@ import torch
 
 from limbeck.assembly import make_scheme, rehearse
 from limbeck.build import (
+    checkpoint,
     control_objective,
+    further_figures,
     load_data,
     make_objective,
     make_student,
@@ -25,6 +27,7 @@ from limbeck.build import (
 from limbeck.conclusion import Taught, conclude
 from limbeck.data import Data, Plan
 from limbeck.errors import InputError
+from limbeck.evaluation.figures import Figures
 from limbeck.jobs import side_by_side
 from limbeck.journal import Journal
 from limbeck.objective import Objective
@@ -88,6 +91,7 @@ class Run:
         self.display = display if self.runtime.main else Silent()
         self.journal = Journal(self.folder.metrics)
         self.data: Data
+        self.figures: Figures
         self.teaching: Teaching
         self._stopped = False
 
@@ -128,6 +132,7 @@ class Run:
 
     def _load(self) -> None:
         self.data = load_data(self.recipe)
+        self.figures = further_figures(self.recipe, self.data)
         self.recipe = settle_layers(self.recipe, self.data, self.display)
         self.teaching = Teaching(self.recipe, self.data, self.runtime, self.display, self._phase)
 
@@ -156,8 +161,9 @@ class Run:
         own += [recipe.teacher.train] if recipe.teacher is not None else []
         for spec in (recipe.train, *own):
             if spec is not None:
+                checkpoint(spec, data, self.figures)
                 chosen = settings(spec)
-                build_schedule(build_optimizer(list(scheme.parameters()), chosen), chosen, 1)
+                build_schedule(build_optimizer(list(scheme.named_parameters()), chosen), chosen, 1)
                 Plan(seed, len(data.train), recipe.data.batch_size).batches(
                     0, world=self.runtime.world, parts=chosen.accumulate
                 )
@@ -240,6 +246,8 @@ class Run:
             display=self.display,
             save_every=train.save_every,
             workers=train.workers,
+            checkpoint=checkpoint(train, self.data, self.figures),
+            figures=self.figures,
             stop=self._asked_to_stop,
         )
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from limbeck import weights
+from limbeck.asking import ask
 from limbeck.assembly import make_scheme
-from limbeck.build import frozen, make_objective, make_teacher, prepare
+from limbeck.build import frozen, further_figures, make_objective, make_teacher, prepare
 from limbeck.data import Data
 from limbeck.files import draft
 from limbeck.objective import Objective
-from limbeck.phase import Phase, ask
+from limbeck.phase import Phase
 from limbeck.progress import Display
 from limbeck.recipe import Network, Recipe, TrainSpec
 from limbeck.taps import Tapped
@@ -115,6 +116,7 @@ class Teaching:
                 self.recipe.data.eval_batch_size,
                 classes=len(self.data.classes),
                 workers=self.recipe.train.workers,
+                figures=further_figures(self.recipe, self.data),
                 progress=bar.advance,
             )
         self.figures = found.to_json()

@@ -33,12 +33,16 @@ teacher:
   width: 6
   train: {{epochs: 2, optimizer: {{name: sgd, lr: 0.05, momentum: 0.9}}, save_every: 0}}
 student: {{model: "py:endurance_nets:net"}}
-data: {{source: digits, samples: 320, batch_size: 64, eval_batch_size: 100}}
+data: {{source: digits, samples: 320, batch_size: 64, eval_batch_size: 100, validation: 0.1}}
+metrics: [top5]
 objective: {{cross_entropy: 0.3, kd: {{weight: {{start: 0.2, end: 0.7, epochs: 2}}, temperature: 4}}}}
 train:
   epochs: {epochs}
   optimizer: {{name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 5.0e-4}}
-  schedule: {{name: cosine, warmup_epochs: 0.5}}
+  schedule: {{name: cosine, warmup_epochs: 0.5, cooldown_epochs: 0.5, final: 0.1}}
+  decay_bias_and_norm: false
+  ema: 0.9
+  checkpoint: {{take: average, best: 2, watch: loss}}
   accumulate: 2
   clip: 2.0
   device: cpu

@@ -112,3 +112,31 @@ def test_guard_explains_a_lost_process_and_nothing_else(monkeypatch: pytest.Monk
         raise RuntimeError(lost)
     with pytest.raises(RuntimeError, match="shapes"), runtime.guard():
         raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nDetails."),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        MemoryError(),
+    ],
+)
+def test_running_out_of_memory_names_what_to_lower(error: Exception) -> None:
+    with pytest.raises(WorkError, match="out of memory on cpu") as told, Runtime("cpu").guard():
+        raise error
+    for key in ("train.accumulate", "data.batch_size", "data.eval_batch_size"):
+        assert key in str(told.value)
+    assert "Details" not in str(told.value)
+
+
+def test_a_real_allocation_that_fails_is_recognised() -> None:
+    with pytest.raises(WorkError, match="out of memory"), Runtime("cpu").guard():
+        torch.empty(2**58)
+
+
+def test_the_precision_that_suits_a_cpu() -> None:
+    assert Runtime("cpu", "auto").precision == "fp32"

@@ -171,7 +171,7 @@ def test_a_network_that_comes_in_eval_mode_is_trained() -> None:
 
 def rates(steps: int = 40, **schedule: Any) -> list[float]:
     settings = Training(epochs=4, optimizer={"name": "sgd", "lr": 0.5}, schedule=schedule)
-    optimizer = build_optimizer([nn.Parameter(torch.zeros(1))], settings)
+    optimizer = build_optimizer([("weight", nn.Parameter(torch.zeros(1)))], settings)
     made = build_schedule(optimizer, settings, 10)
     found = []
     for step in range(steps + 1):

@@ -13,9 +13,9 @@ from limbeck.recipe import Recipe
 __all__ = ["check"]
 
 
-def check(recipe: Path, overrides: list[str], as_json: bool) -> dict[str, Any]:
+def check(recipe: Path, overrides: list[str], as_json: bool, small: bool = False) -> dict[str, Any]:
     """Print what a recipe would do. Whatever goes wrong here was caused by the recipe: exit code 2."""
-    loaded = Recipe.load(recipe, overrides)
+    loaded = Recipe.load(recipe, overrides, small)
     try:
         found = examine(loaded)
     except InputError:

@@ -23,17 +23,18 @@ def compare(
     resume: bool,
     jobs: int,
     as_json: bool,
+    small: bool = False,
 ) -> dict[str, Any] | None:
     """Compare methods; see `limbeck.comparison.compare`."""
     given = [word.strip() for word in methods.split(",")] if methods.strip() else []
     if not all(given):
         raise InputError(f"--methods: names with commas between, got {methods!r}.")
     more = [] if seeds is None else [f"seeds={seeds}"]
-    loaded = Recipe.load(recipe, [*overrides, *more])
+    loaded = Recipe.load(recipe, [*overrides, *more], small)
     folder = out or Path("runs") / f"{loaded.name}-compared"
     again = ["limbeck", "compare", str(recipe), *overrides, "--methods", methods]
     again += [] if seeds is None else ["--seeds", str(seeds)]
-    again += ["--out", str(folder), "--resume", *side(jobs)]
+    again += ["--out", str(folder), "--resume", *side(jobs), *(["--small"] if small else [])]
     result = stoppable(
         lambda shown: run(loaded, folder, methods=given, resume=resume, jobs=jobs, display=shown), again
     )

@@ -19,12 +19,19 @@ __all__ = ["demo", "distill", "side", "stoppable", "summary"]
 
 
 def distill(
-    recipe: Path, overrides: list[str], out: Path | None, resume: bool, jobs: int, as_json: bool
+    recipe: Path,
+    overrides: list[str],
+    out: Path | None,
+    resume: bool,
+    jobs: int,
+    as_json: bool,
+    small: bool = False,
 ) -> dict[str, Any] | None:
     """Run a recipe; see `limbeck.runner.run`."""
-    loaded = Recipe.load(recipe, overrides)
+    loaded = Recipe.load(recipe, overrides, small)
     folder = out or Path("runs") / loaded.name
     again = ["limbeck", "distill", str(recipe), *overrides, "--out", str(folder), "--resume", *side(jobs)]
+    again += ["--small"] if small else []
     return _run(loaded, folder, resume, jobs, as_json, again)
 
 

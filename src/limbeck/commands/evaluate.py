@@ -7,6 +7,7 @@ import typer
 
 from limbeck import data as data_sources
 from limbeck import weights
+from limbeck.asking import ask
 from limbeck.build import load_data
 from limbeck.commands.common import build, foreign, screen
 from limbeck.data import Data, evaluation_batches
@@ -16,7 +17,6 @@ from limbeck.export.runtime import OnnxModel
 from limbeck.inputs import InputAdapter
 from limbeck.knowledge import Batch
 from limbeck.models import Built
-from limbeck.phase import ask
 from limbeck.reading import read_yaml
 from limbeck.runfolder import RunFolder
 from limbeck.taps import Tapped

@@ -13,13 +13,14 @@ The counts are our own: torchmetrics divides in float32, and an accuracy is to b
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.errors import InputError, WorkError
+from limbeck.evaluation.figures import Figures
 from limbeck.knowledge import UNLABELLED, Batch
 
 __all__ = ["Evaluation", "evaluate", "score"]
@@ -39,6 +40,7 @@ class Evaluation:
         per_class: accuracy on each class; NaN for a class without samples.
         agreement: share of samples on which the teacher names the same class; None without a teacher.
         kl: mean KL(teacher || student), nats; None without a teacher.
+        metrics: further figures that were asked for, by name; NaN when no sample is labelled.
     """
 
     accuracy: float
@@ -48,6 +50,7 @@ class Evaluation:
     per_class: list[float]
     agreement: float | None = None
     kl: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """All fields, with null for what does not exist: JSON knows no NaN."""
@@ -59,7 +62,17 @@ class Evaluation:
             "per_class": [_or_null(value) for value in self.per_class],
             "agreement": self.agreement,
             "kl": self.kl,
+            **(
+                {"metrics": {name: _or_null(value) for name, value in self.metrics.items()}}
+                if self.metrics
+                else {}
+            ),
         }
+
+    def figure(self, name: str) -> float | None:
+        """One figure by name, further ones among them; None where there is none."""
+        found = self.metrics[name] if name in self.metrics else getattr(self, name)
+        return found if isinstance(found, float) and math.isfinite(found) else None
 
 
 def evaluate(
@@ -68,6 +81,7 @@ def evaluate(
     *,
     classes: int,
     teacher_logits: Tensor | None = None,
+    figures: Figures | None = None,
     gather: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[Evaluation, Tensor]:
@@ -80,6 +94,7 @@ def evaluate(
             whatever the order of reading, so that logits of two networks can be compared row by row.
         classes: C.
         teacher_logits: [N, C], the logits that an earlier call returned for the teacher.
+        figures: further figures to compute.
         gather: with several processes, joins one tensor of each along the first dimension; the processes
             may hold unequal numbers of rows, even none (an empty tensor, on the CPU), so it moves what it
             is given to the device it communicates on. Every process gets the same result.
@@ -112,10 +127,16 @@ def evaluate(
         joined, labels, index = gather(joined), gather(labels), gather(index)
     rows = _order(index.cpu())
     joined, labels = joined.cpu()[rows], labels.cpu()[rows]
-    return score(joined, labels, teacher_logits=teacher_logits), joined
+    return score(joined, labels, teacher_logits=teacher_logits, figures=figures), joined
 
 
-def score(logits: Tensor, targets: Tensor, *, teacher_logits: Tensor | None = None) -> Evaluation:
+def score(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    teacher_logits: Tensor | None = None,
+    figures: Figures | None = None,
+) -> Evaluation:
     """Score logits [N, C] against class indices [N] (`UNLABELLED` where not known).
 
     Raises:
@@ -146,6 +167,7 @@ def score(logits: Tensor, targets: Tensor, *, teacher_logits: Tensor | None = No
         per_class=[_share(r, s) for r, s in zip(right, seen, strict=True)],
         agreement=agreement,
         kl=kl,
+        metrics={} if figures is None else figures(logits[known], labels),
     )
 
 

@@ -25,8 +25,10 @@ TAGS = frozenset({NUMBER, LIST, MAPPING, WORD, SWITCH, STEPS})
 RUN_NAME = r"^[A-Za-z0-9._-]{1,100}$"
 TERM_NAME = r"^[A-Za-z0-9._:-]{1,200}$"
 METHOD_NAME = r"^[A-Za-z_][A-Za-z0-9_]*([.:][A-Za-z_][A-Za-z0-9_]*)*$"
+FIGURE_NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$"
 DEVICE = r"^(auto|cpu|mps|xpu|cuda(:[0-9]{1,3})?)$"
 PATTERNS = {
+    FIGURE_NAME: "a letter, then letters, digits and . _ -, 100 at most",
     RUN_NAME: "1 to 100 letters, digits, dots, underscores or hyphens",
     TERM_NAME: "made of letters, digits and . _ : -",
     METHOD_NAME: "a method's name or package.module:Class",

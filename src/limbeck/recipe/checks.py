@@ -78,8 +78,8 @@ def _check_scheme(recipe: "Recipe", where: str) -> None:
 
 
 def _check_student(student: "Network", where: str) -> None:
-    for key in ("classes", "train", "objective"):
-        if getattr(student, key) is not None:
+    for key in ("classes", "train", "objective", "blank"):
+        if getattr(student, key):
             hint = " How the student is trained stands at the top of the recipe." if key != "classes" else ""
             raise InputError(f"{where}: student.{key}: only a teacher has this key.{hint}")
 
@@ -112,10 +112,11 @@ def _check_teacher(teacher: "Network", where: str) -> None:
     if teacher.head is not None:
         raise InputError(f"{where}: teacher.head: only a student has this key.")
     blank = teacher.model.partition(":")[0] in _BLANK_MODELS
-    if blank and teacher.weights is None and not teacher.pretrained and teacher.train is None:
+    given = teacher.weights is not None or teacher.pretrained or teacher.train is not None
+    if blank and not given and not teacher.blank:
         raise InputError(
             f"{where}: teacher: knows nothing yet. Give weights: FILE, pretrained: true, "
-            "or train: {…} to train it first."
+            "or train: {…} to train it first (blank: true takes it as it is, to try things out)."
         )
 
 

@@ -55,6 +55,8 @@ class Network(Open):
     """A safetensors file or checkpoint: beside the recipe, under LIMBECK_DATA/weights, or in the cache."""
     pretrained: bool = False
     """Take the weights that the model's library publishes."""
+    blank: bool | None = None
+    """Teacher only: it may go without any weights; it then teaches noise, and a warning says so."""
     classes: Classes | None = None
     """Teacher only: which of its logits stand for the data's classes; auto, or names or indices in order."""
     input: InputSettings | None = None
@@ -70,6 +72,8 @@ class Network(Open):
     def _one_origin(self) -> Self:
         if self.weights is not None and self.pretrained:
             raise ValueError("give weights or pretrained: true, not both")
+        if self.blank and (self.weights is not None or self.pretrained or self.train is not None):
+            raise ValueError("blank: true is for a teacher without weights; this one has some")
         if self.objective is not None and self.train is None:
             raise ValueError("objective is used only when the teacher is trained: give train as well")
         return self

@@ -12,10 +12,11 @@ from limbeck.recipe.base import LIST, MAPPING, NUMBER, RUN_NAME, SWITCH, Open, P
 from limbeck.recipe.checks import check_recipe, check_supported, with_reused_head
 from limbeck.recipe.data import DataSpec
 from limbeck.recipe.messages import explain
+from limbeck.recipe.metrics import Metrics
 from limbeck.recipe.network import Network
 from limbeck.recipe.objective import Terms
 from limbeck.recipe.plain import plain
-from limbeck.recipe.spreading import spread
+from limbeck.recipe.spreading import shrunk, spread
 from limbeck.recipe.stages import Stages, last_stage_as_objective, with_first_stages
 from limbeck.recipe.training import TrainSpec
 from limbeck.recipe.variants import Variants, VariantSpec
@@ -88,6 +89,10 @@ class Recipe(Part):
     """What the student is written as when it is done: {formats: [onnx, int8]}."""
     metric: Literal["accuracy"] = "accuracy"
     """The figure that the verdict is about."""
+    small: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    """Settings {key.sub: value} that `--small` lays over the recipe, so that it can be tried in minutes."""
+    metrics: Metrics = Field(default_factory=dict)
+    """Further figures of every evaluation, by torchmetrics: [top5, f1], or {NAME: {metric, …options}}."""
 
     _path: Path | None = PrivateAttr(default=None)
 
@@ -100,27 +105,31 @@ class Recipe(Part):
         return self
 
     @classmethod
-    def load(cls, path: Path | str, overrides: Iterable[str] = ()) -> "Recipe":
+    def load(cls, path: Path | str, overrides: Iterable[str] = (), small: bool = False) -> "Recipe":
         """Read and check a recipe.
 
         Args:
             path: the YAML file.
             overrides: settings `key.sub=value` laid over the file, in order.
+            small: lay the recipe's own `small` over it first.
 
         Raises:
             InputError: anything wrong with file, overrides or recipe; the message names the place.
         """
         path = Path(path)
-        return cls.from_dict(read_yaml(path), path, overrides)
+        return cls.from_dict(read_yaml(path), path, overrides, small)
 
     @classmethod
-    def from_dict(cls, data: object, path: Path | None = None, overrides: Iterable[str] = ()) -> "Recipe":
+    def from_dict(
+        cls, data: object, path: Path | None = None, overrides: Iterable[str] = (), small: bool = False
+    ) -> "Recipe":
         """Check a recipe that is given as a mapping.
 
         Args:
             data: the recipe; nothing in it is changed.
             path: the file that it came from; models, weights and data are looked for beside it.
             overrides: settings `key.sub=value` laid over it, in order.
+            small: lay the recipe's own `small` over it first.
 
         Raises:
             InputError: the recipe is wrong; the message names the place.
@@ -129,7 +138,7 @@ class Recipe(Part):
         if not isinstance(data, Mapping):
             kind = "but it is empty" if data is None else f"given {shown(data)}"
             raise InputError(f"{where}: must be a mapping (name: …, student: …, data: …), {kind}.")
-        settled = plain(data, where)
+        settled = shrunk(plain(data, where), small, where)
         for override in [overrides] if isinstance(overrides, str) else overrides:
             settled = plain(apply_overrides(spread(settled), [override]), where)
         check_supported(settled, where)

@@ -25,6 +25,10 @@ def schema(*, methods: bool = False) -> dict[str, Any]:
         terms = _mapping(owner["properties"]["objective"])
         terms["additionalProperties"] = False  # beside the pattern that names must match
     _short_forms(parts)
+    figures = result["properties"]["metrics"]
+    figures["additionalProperties"] = False  # beside the pattern that names must match
+    listed = {"type": "array", "items": {"type": "string"}, "description": "Names of figures."}
+    result["properties"]["metrics"] = {"description": figures.pop("description"), "anyOf": [listed, figures]}
     _partial_training(parts)
     if methods:
         for owner in owners:
@@ -41,6 +45,8 @@ def _short_forms(parts: dict[str, Any]) -> None:
     for name, short in (
         ("TermSpec", {"type": "number", "minimum": 0, "description": "The term's weight."}),
         ("SchemeSpec", {"type": "string", "description": "The scheme's name."}),
+        ("CheckpointSpec", {"enum": ["last", "best", "average"], "description": "Which weights are taken."}),
+        ("EmaSpec", {"type": ["number", "boolean"], "description": "The decay; true: the usual one."}),
     ):
         full = parts[name]
         parts[name] = {"description": full["description"], "anyOf": [short, full]}

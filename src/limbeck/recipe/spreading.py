@@ -1,15 +1,20 @@
 """Short forms of a recipe written out, before it is checked: so an override can reach inside them."""
 
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["spread"]
+from limbeck.errors import InputError
+from limbeck.reading import lay_over, shown
+
+__all__ = ["shrunk", "spread"]
 
 
 def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
     """A recipe's mapping with its short forms written out; what does not look as expected stays as it is.
 
-    `kd: 0.9` becomes `kd: {weight: 0.9}`, `scheme: offline` becomes `{name: offline}`. A term that is set to
-    null is left out (so that an override can drop one).
+    `kd: 0.9` becomes `kd: {weight: 0.9}`, `scheme: offline` becomes `{name: offline}`, `metrics: [top5]`
+    becomes `{top5: {}}`, `checkpoint: best` becomes `{take: best}`, `ema: 0.999` becomes `{decay: 0.999}`.
+    A term that is set to null is left out (so that an override can drop one).
 
     Args:
         inherit: also fill the teacher's and the control's `train` from the recipe's own, key by key.
@@ -18,6 +23,9 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
     result = dict(data)
     if isinstance(result.get("scheme"), str):
         result["scheme"] = {"name": result["scheme"]}
+    if isinstance(result.get("metrics"), list) and all(isinstance(m, str) for m in result["metrics"]):
+        result["metrics"] = {name: {} for name in result["metrics"]}
+    result = _trained(result)
     if "objective" in result:
         result["objective"] = _terms(result["objective"], drop=inherit)
     result = _staged(result, drop=inherit)
@@ -27,7 +35,7 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
         part = result.get(owner)
         if not isinstance(part, dict):
             continue
-        part = dict(part)
+        part = _trained(part)
         if "objective" in part:
             part["objective"] = _terms(part["objective"], drop=inherit)
         own, common = part.get("train"), result.get("train")
@@ -35,6 +43,43 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
             part["train"] = {**common, **own}
         result[owner] = part
     return result
+
+
+def shrunk(data: dict[str, Any], small: bool, where: str) -> dict[str, Any]:
+    """A recipe's mapping without its `small`, which is laid over it where that is asked for.
+
+    The name ends in `-small` then, unless `small` gives another.
+
+    Raises:
+        InputError: `small` is no mapping, or there is none.
+    """
+    result = dict(data)
+    settings = result.pop("small", None) or {}
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{where}: small: must be a mapping {{key.sub: value}}, given {shown(settings)}.")
+    if not small:
+        return result
+    if not settings:
+        raise InputError(f"{where}: --small: this recipe has no small version (a mapping small: {{…}}).")
+    if isinstance(result.get("name"), str):
+        result["name"] += "-small"
+    return lay_over(spread(result), settings, f"{where}: small")
+
+
+def _trained(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a recipe with the short forms in its `train` written out."""
+    train = part.get("train")
+    if not isinstance(train, dict):
+        return dict(part)
+    train = dict(train)
+    if isinstance(train.get("checkpoint"), str):
+        train["checkpoint"] = {"take": train["checkpoint"]}
+    ema = train.get("ema")
+    if isinstance(ema, bool):
+        train["ema"] = {} if ema else None
+    elif isinstance(ema, int | float):
+        train["ema"] = {"decay": ema}
+    return {**part, "train": train}
 
 
 def _variant(variant: Any, *, drop: bool) -> Any:

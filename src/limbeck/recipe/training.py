@@ -23,26 +23,58 @@ class OptimizerSpec(Open):
 class ScheduleSpec(Part):
     """The learning rate over the epochs, as a share of the optimiser's `lr`."""
 
-    name: Literal["cosine", "step", "constant"] = "cosine"
-    """cosine: down to `final`; step: times `gamma` at each milestone; constant."""
+    name: Literal["cosine", "polynomial", "step", "constant"] = "cosine"
+    """cosine, polynomial: down to `final`; step: times `gamma` at each milestone; constant."""
     warmup_epochs: Epochs = 0.0
     """Epochs in which the rate rises linearly from 0."""
+    cooldown_epochs: Epochs = 0.0
+    """cosine and polynomial: the last epochs, in which the rate stays at `final`."""
     milestones: Annotated[tuple[Epochs, ...], Field(max_length=1000, strict=False)] = ()
     """step only: the epochs after which the rate falls, in rising order."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     """step only: the factor at each milestone."""
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """cosine only: the share of `lr` at the end."""
+    """cosine and polynomial: the share of `lr` at the end."""
+    power: Annotated[float, Field(gt=0, le=100)] = 0.9
+    """polynomial only: its exponent."""
 
     @model_validator(mode="after")
     def _milestones_fit(self) -> Self:
         if self.name == "step" and not self.milestones:
             raise ValueError("a step schedule needs milestones: [epoch, …]")
+        if self.name not in ("cosine", "polynomial") and self.cooldown_epochs:
+            raise ValueError(
+                f"cooldown_epochs are for cosine and polynomial; a {self.name} schedule holds its rate anyway"
+            )
         if self.name != "step" and self.milestones:
             raise ValueError(f"milestones are for the step schedule only; this one is {self.name}")
         if any(b <= a for a, b in zip(self.milestones, self.milestones[1:], strict=False)):
             raise ValueError("milestones must rise from each to the next")
         return self
+
+
+class EmaSpec(Part):
+    """The average of the student's weights, which is evaluated and shipped. A bare number is `decay`."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    """Share of the old average that is kept at each step."""
+    schedule: Literal["constant", "exponential", "threshold"] = "exponential"
+    """exponential: decay*(1-exp(-beta*step/steps)); threshold: min(decay, (1+s)/(10+s)); constant."""
+    beta: Annotated[float, Field(gt=0, le=10**6)] = 15.0
+    """exponential only: how steeply it rises."""
+
+
+class CheckpointSpec(Part):
+    """Which weights the student is in the end; a bare word is `take`."""
+
+    take: Literal["last", "best", "average"] = "last"
+    """last: the last epoch's; best: the best epoch's; average: the mean of the best epochs'."""
+    best: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How many epochs `average` takes in."""
+    watch: Annotated[str, Field(min_length=1)] = "accuracy"
+    """The figure that tells what is best, on the validation part: accuracy, loss, ece, one of `metrics`."""
+    mode: Literal["max", "min"] | None = None
+    """Whether more or less of it is better; null: as is usual for the figure."""
 
 
 DEFAULT_OPTIMIZER: dict[str, Any] = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
@@ -61,8 +93,14 @@ class TrainSpec(Part):
     """Parts that one batch is computed in, to save memory; the result is that of the whole batch."""
     clip: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of the gradient; null: not clipped."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Number format of the computation; weights stay in fp32."""
+    decay_bias_and_norm: bool = True
+    """Whether weight decay also shrinks biases and the weights of norm layers."""
+    ema: EmaSpec | None = None
+    """Average the student's weights over the steps: true, a decay, or {decay, schedule, beta}; null: not."""
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    """Which weights the student is in the end: last, best or average, by a figure on validation data."""
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    """Number format of the computation; weights stay in fp32. auto: fp32 on a CPU, else bf16 or fp16."""
     compile: bool = False
     """Compile the networks: slower to start, faster to run."""
     channels_last: bool = True

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.report import curves, figures, words
+from limbeck.report import checkpoints, curves, figures, words
 from limbeck.report.charts import Figure
 from limbeck.report.record import Record, Row, failures, read
 from limbeck.report.render import Table, render, store
@@ -45,6 +45,8 @@ def _page(record: Record) -> str:
         facts=_facts(record),
         table=_table(record),
         notes=_notes(record),
+        further=checkpoints.further(record),
+        choices=checkpoints.choices(record),
         sections=_sections(record),
         others=sorted(record.others.items()),
         seconds=_seconds(record),
@@ -137,6 +139,8 @@ def _notes(record: Record) -> list[str]:
         notes.append(
             "The student ends in its teacher’s classifier, behind a projector; the control does not."
         )
+    if averaging := checkpoints.averaging(record):
+        notes.append(averaging)
     if any(row.latency for row in rows):
         notes.append("Latency: median at batch 1 on one thread of the machine that ran this.")
     if any(row.export for row in rows):
@@ -150,7 +154,7 @@ def _notes(record: Record) -> list[str]:
     if best:
         text.append(
             f"Best epoch: {', '.join(best)}. Such a figure is picked in hindsight on the test set; it stands "
-            "here for comparison with the literature; the verdict takes the last epoch."
+            f"here for comparison with the literature; the verdict takes {checkpoints.taken(record)}."
         )
     return text
 

@@ -7,7 +7,7 @@ finite is None, and the page leaves it out.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Row:
         per_class: accuracy of each class in [0, 1], the mean over seeds.
         bytes: size of the stored weights or of the file.
         latency: milliseconds for one sample.
+        metrics: further figures by name, for each seed.
+        checkpoints: for each seed, the weights that could be taken, with their figures.
     """
 
     key: str
@@ -47,6 +49,8 @@ class Row:
     bytes: int | None = None
     latency: float | None = None
     file: str | None = None
+    metrics: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    checkpoints: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def label(self) -> str:
@@ -212,6 +216,8 @@ def _row(key: str, part: Mapping[str, Any], metric: str) -> Row:
         bytes=None if size is None else int(size),
         latency=number(part.get("latency_ms")),
         file=str(part["file"]) if part.get("file") else None,
+        metrics={str(name): values(found) for name, found in mapping(part.get("metrics")).items()},
+        checkpoints=tuple(mapping(entry) for entry in listing(part.get("checkpoints"))),
     )
 
 

@@ -4,6 +4,7 @@ Sizes are decimal (1 kB = 1000 bytes), gains of a share are in percentage points
 metric that a gain is taken of.
 """
 
+import re
 from dataclasses import dataclass
 
 from limbeck.report.record import Gain, Record, Row
@@ -42,7 +43,8 @@ class Verdict:
 
 def percent(metric: str) -> bool:
     """Whether a metric is a share in [0, 1] that people read as per cent."""
-    return metric.endswith("accuracy") or metric in ("agreement", "ece", "f1", "miou", "top5")
+    shares = ("agreement", "ece", "f1", "miou", "precision", "recall", "specificity")
+    return metric.endswith("accuracy") or metric in shares or bool(re.fullmatch("top[0-9]+", metric))
 
 
 def axis(metric: str) -> str:

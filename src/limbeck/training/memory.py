@@ -24,12 +24,14 @@ class Memory:
 
     Attributes:
         history: one entry for each epoch done, in any form that JSON can hold.
+        kept: the epochs whose weights are kept as the best so far, likewise.
         stage: the number of the stage that runs: that of the newest whole state, to begin with.
     """
 
     def __init__(self, states: States, runtime: Runtime, save_every: float) -> None:
         self.states = states
         self.history: list[dict[str, Any]] = []
+        self.kept: list[dict[str, Any]] = []
         self._runtime = runtime
         self._save_every = save_every
         self._sums: dict[str, Tensor] = {}
@@ -74,6 +76,8 @@ class Memory:
         runtime = self._runtime
         trainer.check()
         runtime.same_buffers(trainer.scheme)
+        if trainer.ema is not None:
+            runtime.same(trainer.ema.buffers())
         # Each process goes on from its own sums: [processes].
         sums = {name: runtime.gather(value.reshape(1)) for name, value in self._sums.items()}
 
@@ -84,6 +88,7 @@ class Memory:
                     "stage": self.stage,
                     "trainer": trainer.state(),
                     "history": self.history,
+                    "kept": self.kept,
                     "sums": sums,
                     "steps": self._steps,
                     "seconds": self.seconds,
@@ -111,6 +116,7 @@ class Memory:
         trainer.load_state(state["trainer"])
         runtime = self._runtime
         self.history = list(state["history"])
+        self.kept[:] = state["kept"]  # the list itself is shared
         self._sums = {
             n: (v[runtime.rank] if len(v) == runtime.world else v.mean()).to(runtime.device)
             for n, v in state["sums"].items()

@@ -13,11 +13,15 @@ from limbeck.training.settings import Training
 
 __all__ = ["SCHEDULES", "build_optimizer", "build_schedule", "same_layout"]
 
-SCHEDULES = ("constant", "cosine", "step")
+SCHEDULES = ("constant", "cosine", "polynomial", "step")
+
+POWER = 0.9
+"""Exponent of the polynomial schedule where none is given, as segmentation networks use it (Chen et al. 2017,
+https://arxiv.org/abs/1606.00915)."""
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], settings: Training) -> Optimizer:
-    """One of timm's optimisers over the parameters.
+def build_optimizer(parameters: Sequence[tuple[str, nn.Parameter]], settings: Training) -> Optimizer:
+    """One of timm's optimisers over the named parameters.
 
     `sgd` is SGD with plain momentum, as the field's recipes mean it; timm's own `sgd` turns Nesterov's
     variant on (here: `nesterov: true`).
@@ -47,12 +51,29 @@ def build_optimizer(parameters: Sequence[nn.Parameter], settings: Training) -> O
         if option not in allowed:
             raise unknown(f"option of {given}", option, allowed, "train.optimizer")
     try:
-        built: Optimizer = create_optimizer_v2(list(parameters), opt=name, **options)
+        groups = _groups(parameters, settings.decay_bias_and_norm)
+        built: Optimizer = create_optimizer_v2(groups, opt=name, **options)
     except (TypeError, ValueError, AssertionError) as error:
         raise InputError(f"train.optimizer: {given} does not accept these options: {error}") from error
     if getattr(built, "is_second_order", False):
         raise InputError(f"train.optimizer.name: {given} needs second derivatives, which are not computed.")
     return built
+
+
+def _groups(
+    parameters: Sequence[tuple[str, nn.Parameter]], decay_all: bool
+) -> list[nn.Parameter] | list[dict[str, Any]]:
+    """The parameters, those without weight decay in a group of their own where it is not for all.
+
+    The rule is timm's: biases, and whatever has one dimension (the weights of norm layers, scales).
+    """
+    if decay_all:
+        return [p for _, p in parameters]
+    spared = [p for n, p in parameters if p.dim() <= 1 or n.endswith(".bias")]
+    mine = {id(p) for p in spared}
+    others = [p for _, p in parameters if id(p) not in mine]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def _options(name: str) -> list[str]:
@@ -69,12 +90,14 @@ def build_schedule(optimizer: Optimizer, settings: Training, steps_per_epoch: in
     Raises:
         InputError: unknown name.
     """
-    from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+    from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
 
     options = dict(settings.schedule)
     name = str(options.get("name", "cosine"))
     warmup = round(float(options.get("warmup_epochs") or 0) * steps_per_epoch)
-    total = max(1, settings.epochs * steps_per_epoch)
+    cooldown = round(float(options.get("cooldown_epochs") or 0) * steps_per_epoch)
+    # The curve lies between; behind its end, timm's hold the final rate.
+    curve = max(2, settings.epochs * steps_per_epoch - warmup - cooldown)
     rate = float(optimizer.param_groups[0]["lr"])
     # The first step of a warm-up takes 1/(w+1) of the rate, so that no step is wasted at zero.
     common: dict[str, Any] = {
@@ -83,9 +106,12 @@ def build_schedule(optimizer: Optimizer, settings: Training, steps_per_epoch: in
         "warmup_lr_init": rate / (warmup + 1),
         "warmup_prefix": True,
     }
+    final = rate * float(options.get("final") or 0.0)
     if name == "cosine":
-        final = rate * float(options.get("final") or 0.0)
-        return CosineLRScheduler(optimizer, t_initial=max(2, total - warmup), lr_min=final, **common)
+        return CosineLRScheduler(optimizer, t_initial=curve, lr_min=final, **common)
+    if name == "polynomial":
+        power = float(options.get("power") or POWER)
+        return PolyLRScheduler(optimizer, t_initial=curve, lr_min=final, power=power, **common)
     if name in ("step", "constant"):
         milestones = options.get("milestones") or [] if name == "step" else []
         gamma = options.get("gamma")

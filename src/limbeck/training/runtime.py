@@ -1,7 +1,7 @@
 """Where and how the arithmetic runs: device, precision, processes, compile. A thin layer over Accelerate."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -16,7 +16,13 @@ __all__ = ["PRECISIONS", "Runtime"]
 _EXCHANGE = ("gloo", "nccl", "xccl", "connection closed", "connection reset")
 """Words in the errors of torch's ways to talk between processes."""
 
+_NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+"""Words in the errors of torch's allocators that are no `OutOfMemoryError`: the CPU's and Apple's."""
+
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+AUTO = "auto"
+"""The precision that suits the machine: fp32 on a CPU, else bf16 where the hardware has it, else fp16."""
 
 
 class Runtime:
@@ -24,7 +30,8 @@ class Runtime:
 
     Args:
         device: `auto` (what Accelerate finds), `cpu`, `cuda`, `mps`.
-        precision: `fp32`, or autocast in `bf16` or `fp16`.
+        precision: `fp32`, or autocast in `bf16` or `fp16`; `auto`: fp32 on a CPU, else bf16 where the device
+            has it, else fp16.
         compile: compile the scheme and the teacher, in place, so that no parameter changes its name.
         channels_last: keep images and convolution weights in that memory order, which is faster on most
             hardware.
@@ -45,9 +52,10 @@ class Runtime:
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
 
-        if precision not in PRECISIONS:
-            raise unknown("precision", precision, PRECISIONS, where="train.precision")
+        if precision not in (*PRECISIONS, AUTO):
+            raise unknown("precision", precision, (*PRECISIONS, AUTO), where="train.precision")
         _check_device(device)
+        precision = _fitting(device) if precision == AUTO else precision
         if threads is not None:
             torch.set_num_threads(threads)
         self._spread = DistributedDataParallelKwargs()
@@ -159,22 +167,35 @@ class Runtime:
 
     def same_buffers(self, module: nn.Module) -> None:
         """Give all processes the first one's buffers (BatchNorm statistics differ between them)."""
+        self.same(module.buffers())
+
+    def same(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes what the first one's tensors hold."""
         if self.world > 1:
             import torch.distributed as dist
 
-            for buffer in module.buffers():
-                dist.broadcast(buffer, 0)
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), 0)
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """Say in words what it means when the exchange with another process fails.
+        """Say in words what it means when memory runs out, or the exchange with another process fails.
 
         Raises:
-            WorkError: in place of the error of the library that lost the connection.
+            WorkError: in place of the error of the library that met it.
         """
         try:
             yield
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            if _out_of_memory(error):
+                raise WorkError(
+                    f"out of memory on {self.device}: {_first_line(error)} To need less, raise "
+                    "train.accumulate (each batch is computed in that many parts, with one result), lower "
+                    "data.batch_size, or data.eval_batch_size if an evaluation ran, or take "
+                    "train.precision: bf16. What was saved is still there."
+                ) from error
+            if isinstance(error, MemoryError):
+                raise
             told = str(error).lower()
             if self.world == 1 or isinstance(error, WorkError) or not any(w in told for w in _EXCHANGE):
                 raise
@@ -211,9 +232,28 @@ class Runtime:
             self.accelerator.wait_for_everyone()
 
 
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, had no room left."""
+    told = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in told for w in _NO_ROOM)
+
+
+def _first_line(error: BaseException) -> str:
+    found = str(error).strip().split("\n")[0] or type(error).__name__
+    return found if found.endswith(".") else f"{found}."
+
+
 def _kind(failed: Exception) -> type[Exception]:
     """What an error is raised as in the other processes; those of InputError may want more than a message."""
     return InputError if isinstance(failed, InputError) else type(failed)
+
+
+def _fitting(device: str) -> str:
+    """The precision that `auto` means on this device."""
+    if device == "cpu" or not torch.accelerator.is_available():
+        return "fp32"
+    cuda = (torch.cuda.is_available() and device in ("auto", "cuda")) or device.startswith("cuda")
+    return "fp16" if cuda and not torch.cuda.is_bf16_supported(including_emulation=False) else "bf16"
 
 
 def _check_device(device: str) -> None:

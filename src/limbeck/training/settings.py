@@ -2,9 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Span", "Training"]
+from limbeck.training.ema import Averaging
+
+__all__ = ["Checkpoint", "Span", "Training"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Which weights a trained network is in the end, and how they are chosen: on the validation part.
+
+    Attributes:
+        take: `last`, those of the last epoch; `best`, those of the epoch with the best figure; `average`, the
+            mean of those of the best epochs.
+        best: how many epochs `average` takes in, at least 1.
+        watch: the figure.
+        mode: whether more (`max`) or less (`min`) of it is better; None: as is usual for this figure.
+    """
+
+    take: Literal["last", "best", "average"] = "last"
+    best: int = 10
+    watch: str = "accuracy"
+    mode: Literal["max", "min"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +34,14 @@ class Training:
     Attributes:
         epochs: passes over the data; 0 trains nothing.
         optimizer: `name` (any of timm's; `sgd` is plain momentum), `lr`, and its other options.
-        schedule: `name` (`cosine`, `step`, `constant`), `warmup_epochs`, `final` (share of the rate that the
-            cosine ends at), `milestones` (epochs) and `gamma` for `step`.
+        schedule: `name` (`cosine`, `polynomial`, `step`, `constant`), `warmup_epochs`, `cooldown_epochs` (the
+            last ones, at the final rate) and `final` (share of the rate that cosine and polynomial end at),
+            `power` for `polynomial`, `milestones` (epochs) and `gamma` for `step`.
         accumulate: into how many parts a batch is split; the gradient is that of the whole batch.
         clip: largest norm of the gradient; None does not clip.
+        decay_bias_and_norm: whether weight decay also shrinks biases, and all other parameters of one
+            dimension: those of norm layers, above all.
+        ema: how the student's weights are averaged over the steps; None does not.
     """
 
     epochs: int = 30
@@ -25,6 +49,8 @@ class Training:
     schedule: Mapping[str, Any] = field(default_factory=lambda: {"name": "cosine"})
     accumulate: int = 1
     clip: float | None = None
+    decay_bias_and_norm: bool = True
+    ema: Averaging | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from limbeck.errors import DivergedError, InputError
 from limbeck.knowledge import UNLABELLED, Batch
 from limbeck.schemes.base import Scheme
+from limbeck.training.ema import Ema
 from limbeck.training.optimizers import build_optimizer, build_schedule, same_layout
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Span, Training
@@ -68,6 +69,7 @@ class Trainer:
         seed: what dropout and other random layers draw depends on (seed, step, process) alone, so that a
             resumed run draws the same.
         span: the stretch of the training that this one does.
+        ema: the average of the student's weights, which goes on from stage to stage; None keeps none.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class Trainer:
         steps_per_epoch: int,
         seed: int = 0,
         span: Span | None = None,
+        ema: Ema | None = None,
     ) -> None:
         self.scheme = scheme
+        self.ema = ema
         self.span = span or Span()
         self._last = settings.epochs if self.span.last is None else self.span.last
         self.seed = seed
@@ -88,9 +92,10 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch
         self.step = self.first_step = self.span.first * steps_per_epoch
         scheme.place(runtime)
-        self._parts = {name: [p for _, p in part] for name, part in scheme.parts().items()}
+        parts = scheme.parts()
+        self._parts = {name: [p for _, p in part] for name, part in parts.items()}
         self.optimizers: dict[str, Optimizer] = {
-            name: build_optimizer(part, settings) for name, part in self._parts.items()
+            name: build_optimizer(part, settings) for name, part in parts.items()
         }
         self._schedules = {
             name: build_schedule(optimizer, settings, steps_per_epoch)
@@ -129,6 +134,10 @@ class Trainer:
                     self.scheme.train()
                 yield self._advance(parts)
 
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """The student with the weights that count: their average, where there is one."""
+        return contextlib.nullcontext() if self.ema is None else self.ema.applied()
+
     def try_step(self, parts: list[Batch]) -> dict[str, Tensor]:
         """The losses of a batch, forward and back, without learning anything from it: for a check."""
         if not self.scheme.training:
@@ -154,6 +163,8 @@ class Trainer:
             self._update(name)
         self.scheme.after_step()
         self.step += 1
+        if self.ema is not None and self.span.student:
+            self.ema.update(self.step)
         self._unchecked = losses
         if self.runtime.device.type == "cpu" or self.step % CHECK_EVERY == 0:
             self.check()
@@ -278,6 +289,7 @@ class Trainer:
             "teacher": self.scheme.teacher_state(),
             "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
             "scaler": {} if self._scaler is None else self._scaler.state_dict(),
+            "ema": {} if self.ema is None else self.ema.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -296,6 +308,8 @@ class Trainer:
             same_layout(optimizer)
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.load_state(state["ema"])
         self.step = int(state["step"])
 
 
