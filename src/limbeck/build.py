@@ -13,7 +13,7 @@ from limbeck import methods, models, weights
 from limbeck.calls import first_answer
 from limbeck.classes import teacher_classes
 from limbeck.composing import recompose
-from limbeck.data import Data
+from limbeck.data import Data, Mix
 from limbeck.errors import InputError, UnknownNameError, unknown
 from limbeck.evaluation.figures import Figures
 from limbeck.inputs import InputAdapter, InputSpec
@@ -36,6 +36,7 @@ __all__ = [
     "make_objective",
     "make_student",
     "make_teacher",
+    "mix",
     "prepare",
     "probe_batch",
     "restored",
@@ -224,6 +225,11 @@ def probe_batch(data: Data, size: int = PROBE_SAMPLES) -> Batch:
     return data.train.take(np.arange(min(size, len(data.train)), dtype=np.int64), None, 0)
 
 
+def mix(recipe: Recipe) -> Mix | None:
+    """How the recipe mixes the samples of a batch."""
+    return None if recipe.data.mix is None else Mix(**recipe.data.mix.model_dump())
+
+
 def settings(spec: TrainSpec) -> Training:
     """The part of a recipe's `train:` that the trainer needs."""
     return Training(
@@ -255,13 +261,20 @@ def checkpoint(spec: TrainSpec, data: Data, figures: Figures) -> Checkpoint:
 
 
 def further_figures(recipe: Recipe, data: Data) -> Figures:
-    """The further figures of every evaluation.
+    """The further figures of every evaluation; that every training chooses by what there is, is seen to too.
 
     Raises:
-        InputError: a figure that nobody knows, or that cannot be had for these classes.
+        InputError: a figure that nobody knows, or that cannot be had for these classes; or `checkpoint` of
+            one of the trainings.
     """
     wanted = {name: spec.wanted for name, spec in recipe.metrics.items()}
-    return Figures(wanted, len(data.classes), recipe.beside)
+    figures = Figures(wanted, len(data.classes), recipe.beside)
+    own = [recipe.control.train] if isinstance(recipe.control, ControlSpec) else []
+    own += [recipe.teacher.train] if recipe.teacher is not None else []
+    for spec in (recipe.train, *own):
+        if spec is not None:
+            checkpoint(spec, data, figures)
+    return figures
 
 
 def labelled(data: Data) -> int:

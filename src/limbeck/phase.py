@@ -15,6 +15,7 @@ from limbeck.choosing import Choosing
 from limbeck.composing import notes_of
 from limbeck.data import Data
 from limbeck.data.loader import Loader
+from limbeck.data.mixing import Mix
 from limbeck.data.plans import Plan
 from limbeck.data.samples import Samples
 from limbeck.errors import InputError
@@ -77,6 +78,8 @@ class Phase:
         settings: how it is trained.
         batch_size: samples in one step.
         eval_batch_size: samples in one evaluation batch.
+        repeats: how often each sample comes in a row, each time as another view.
+        mix: how the samples of a batch are mixed; None: not at all.
         save_every: seconds between two states; 0 saves after each step.
         workers: processes that read samples.
         checkpoint: which weights are taken in the end.
@@ -96,6 +99,8 @@ class Phase:
     batch_size: int
     eval_batch_size: int
     display: Display
+    repeats: int = 1
+    mix: Mix | None = None
     save_every: float = 60.0
     workers: int = 0
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -188,7 +193,7 @@ class Phase:
                     raise Interrupted
 
     def _loader(self) -> Loader:
-        plan = Plan(self.seed, len(self.data.train), self.batch_size)
+        plan = Plan(self.seed, len(self.data.train), self.batch_size, repeats=self.repeats)
         return Loader(
             self.data.train,
             plan,
@@ -196,6 +201,7 @@ class Phase:
             world=self.runtime.world,
             parts=self.settings.accumulate,
             workers=self.workers,
+            mix=self.mix,
         )
 
     def _epoch(

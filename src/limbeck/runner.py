@@ -21,6 +21,7 @@ from limbeck.build import (
     load_data,
     make_objective,
     make_student,
+    mix,
     prepare,
     settings,
 )
@@ -161,7 +162,6 @@ class Run:
         own += [recipe.teacher.train] if recipe.teacher is not None else []
         for spec in (recipe.train, *own):
             if spec is not None:
-                checkpoint(spec, data, self.figures)
                 chosen = settings(spec)
                 build_schedule(build_optimizer(list(scheme.named_parameters()), chosen), chosen, 1)
                 Plan(seed, len(data.train), recipe.data.batch_size).batches(
@@ -244,6 +244,8 @@ class Run:
             batch_size=self.recipe.data.batch_size,
             eval_batch_size=self.recipe.data.eval_batch_size,
             display=self.display,
+            repeats=self.recipe.data.repeats,
+            mix=mix(self.recipe),
             save_every=train.save_every,
             workers=train.workers,
             checkpoint=checkpoint(train, self.data, self.figures),

@@ -10,6 +10,7 @@ from limbeck import methods, models
 from limbeck.assembly import make_scheme
 from limbeck.build import (
     control_objective,
+    further_figures,
     labelled,
     load_data,
     make_objective,
@@ -43,6 +44,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
         InputError: it cannot work.
     """
     data = load_data(recipe)
+    further_figures(recipe, data)
     recipe = settle_layers(recipe.written_out(), data)
     objective = make_objective(recipe.objective, recipe.beside, recipe.stages)
     seed = recipe.seed_list[0]

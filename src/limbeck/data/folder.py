@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from limbeck.data.base import Data, Request
+from limbeck.data.photographs import ImageViews
 from limbeck.data.places import local, resolve
 from limbeck.data.samples import ItemSamples, Samples
 from limbeck.data.splits import HELD_OUT, others, proportional
-from limbeck.data.views import ImageViews
 from limbeck.errors import InputError, nearest, unknown
 from limbeck.knowledge import UNLABELLED
 
@@ -164,6 +164,7 @@ def _samples(
         items=ImageFiles(tuple(paths)),
         train=views.train,
         test=views.test,
+        views=views.erasing,
         numbers=np.arange(len(paths), dtype=np.int64),
         fingerprint=[f"{p.parent.name}/{p.name} {p.stat().st_size} {views.size}" for p in paths],
         targets=torch.tensor(targets, dtype=torch.int64),

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["draw", "keyed", "keyed_permutation"]
+__all__ = ["draw", "keyed", "keyed_permutation", "uniform"]
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -26,11 +26,24 @@ def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return value ^ (value >> np.uint64(31))
 
 
-def draw(seed: int, index: NDArray[np.int64], view: int, stream: int = 0) -> NDArray[np.uint64]:
-    """64 random bits for each sample, a function of (seed, index, view, stream) alone; [B]."""
+def draw(
+    seed: int, index: NDArray[np.int64], view: int | NDArray[np.int64], stream: int = 0
+) -> NDArray[np.uint64]:
+    """64 random bits for each sample, a function of (seed, index, view, stream) alone; [B].
+
+    Args:
+        seed: any whole number.
+        index: sample numbers, [B].
+        view: one for all, or one for each, [B].
+        stream: keeps draws for one purpose apart from those for another.
+    """
     state = np.zeros(1, dtype=np.uint64)
     for word in (seed, view, stream):
-        state = _mix(state + np.uint64((word * _GOLDEN + _GOLDEN) & _MASK))
+        if isinstance(word, np.ndarray):
+            added = word.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(_GOLDEN)
+        else:
+            added = np.array([(word * _GOLDEN + _GOLDEN) & _MASK], dtype=np.uint64)
+        state = _mix(state + added)
     return _mix(_mix(state + index.astype(np.uint64) * np.uint64(_GOLDEN)) ^ state)
 
 
@@ -38,6 +51,11 @@ def keyed_permutation(seed: int, count: int, stream: int) -> NDArray[np.int64]:
     """A permutation of 0..count-1 for splits and subsets, apart from every order of a training pass."""
     drawn = draw(seed, np.arange(count, dtype=np.int64), -1, stream)
     return np.argsort(drawn, kind="stable").astype(np.int64, copy=False)
+
+
+def uniform(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Random bits as numbers in (0, 1), never one of the ends, so that their logarithms are finite."""
+    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) / float(1 << 53)
 
 
 @contextmanager

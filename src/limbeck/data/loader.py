@@ -4,21 +4,25 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from limbeck.data.plans import Plan
+from limbeck.data.mixing import Mix
+from limbeck.data.plans import Plan, Share
 from limbeck.data.samples import Samples
 from limbeck.errors import InputError
 from limbeck.knowledge import UNLABELLED, Batch
 
 __all__ = ["Loader", "evaluation_batches"]
 
-_Request: TypeAlias = tuple[NDArray[np.int64], int | None]
+_Request: TypeAlias = Share | NDArray[np.int64]
+"""A share of a batch of the training; or numbers of samples, for an evaluation."""
 
 
 class Loader:
@@ -31,22 +35,32 @@ class Loader:
         world: number of processes.
         parts: micro-batches of one optimiser step (gradient accumulation).
         workers: processes that prepare batches; 0 for none. The batches are the same whatever it is.
+        mix: how the samples of a batch are mixed; None: not at all.
 
     Raises:
         InputError: the batch cannot be shared out among processes and parts.
     """
 
     def __init__(
-        self, samples: Samples, plan: Plan, *, rank: int = 0, world: int = 1, parts: int = 1, workers: int = 0
+        self,
+        samples: Samples,
+        plan: Plan,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+        workers: int = 0,
+        mix: Mix | None = None,
     ) -> None:
         if plan.samples != len(samples):
             raise InputError(f"data: the plan is for {plan.samples} samples, there are {len(samples)}")
         self.samples, self.plan = samples, plan
         self.complete = bool((samples.targets != UNLABELLED).all())
         self._share = {"rank": rank, "world": world, "parts": parts}
-        plan.batches(0, **self._share)  # the errors now rather than at the first step
+        plan.shares(0, **self._share)  # the errors now rather than at the first step
+        self._prepared = _Prepared(samples, plan.seed, mix)
         self._requests = _Requests()
-        self._workers = _workers(samples, plan.seed, self._requests, workers) if workers else None
+        self._workers = _workers(self._prepared, self._requests, workers) if workers else None
 
     def __len__(self) -> int:
         """Optimiser steps a pass."""
@@ -55,12 +69,12 @@ class Loader:
     def steps(self, view: int, start: int = 0) -> Iterator[list[Batch]]:
         """The steps of pass `view`, from number `start` on: a list of micro-batches each."""
         parts = self._share["parts"]
-        planned = self.plan.batches(view, **self._share, start=start)
+        planned = self.plan.shares(view, **self._share, start=start)
         if self._workers is None:
             for step in planned:
-                yield [self.samples.take(index, view, self.plan.seed) for index in step]
+                yield [self._prepared.take(share) for share in step]
             return
-        self._requests.set((index, view) for step in planned for index in step)
+        self._requests.set(share for step in planned for share in step)
         ready = _opened(self._workers)
         for _ in range(start, len(self)):
             yield [next(ready) for _ in range(parts)]
@@ -81,8 +95,8 @@ def evaluation_batches(
             yield samples.take(index, None, 0)
         return
     requests = _Requests()
-    requests.set((index, None) for index in indices)
-    yield from _opened(_workers(samples, 0, requests, workers, keep=False))
+    requests.set(iter(indices))
+    yield from _opened(_workers(_Prepared(samples, 0, None), requests, workers, keep=False))
 
 
 class _Requests(Sampler[_Request]):
@@ -108,22 +122,31 @@ class _Failure:
 class _Prepared(Dataset[Batch | _Failure]):
     """Whole batches by request: torch's loader then moves few large objects instead of many small ones."""
 
-    def __init__(self, samples: Samples, seed: int) -> None:
-        self._samples, self._seed = samples, seed
+    def __init__(self, samples: Samples, seed: int, mix: Mix | None) -> None:
+        self._samples, self._seed, self._mix = samples, seed, mix
+
+    def take(self, request: _Request) -> Batch:
+        """A batch, mixed where that is asked for."""
+        if not isinstance(request, Share):
+            return self._samples.take(request, None, self._seed)
+        batch = self._samples.take(request.index, request.view, self._seed)
+        if self._mix is None:
+            return batch
+        assert isinstance(batch.input, Tensor)
+        assert batch.target is not None
+        images, target = self._mix(batch.input, batch.target, request, self._seed, len(self._samples.classes))
+        return replace(batch, input=images, target=target)
 
     def __getitem__(self, request: _Request) -> Batch | _Failure:
-        index, view = request
         try:
-            return self._samples.take(index, view, self._seed)
+            return self.take(request)
         except InputError as error:
             return _Failure(str(error))
 
 
-def _workers(
-    samples: Samples, seed: int, requests: _Requests, workers: int, keep: bool = True
-) -> DataLoader[Any]:
+def _workers(prepared: _Prepared, requests: _Requests, workers: int, keep: bool = True) -> DataLoader[Any]:
     return DataLoader(
-        _Prepared(samples, seed),
+        prepared,
         sampler=requests,
         batch_size=None,
         num_workers=workers,

@@ -12,9 +12,30 @@ from numpy.typing import NDArray
 
 from limbeck.errors import InputError
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "Share"]
 
 _MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """What one process computes at once: a whole batch, or a mirrored part of one.
+
+    Attributes:
+        index: sample numbers, [B].
+        view: number of each sample's view, [B].
+        position: place of each in the whole batch, [B]; those at i and B-1-i are mirrored there too.
+        whole: samples in the whole batch.
+        step: number of the batch in its pass.
+        turn: number of the pass.
+    """
+
+    index: NDArray[np.int64]
+    view: NDArray[np.int64]
+    position: NDArray[np.int64]
+    whole: int
+    step: int
+    turn: int
 
 
 @dataclass(frozen=True)
@@ -27,18 +48,25 @@ class Plan:
         batch: samples of one optimiser step, over all processes and accumulated parts, at least 1. Where
             there are fewer samples than this, a step takes all of them.
         shuffle: False keeps the samples in their own order.
+        repeats: repeated augmentation: each sample comes this many times in a row, each time as another view,
+            so that a batch holds several views of a sample; a pass is as long as ever, and so sees that much
+            fewer samples (Hoffer et al. 2019, https://arxiv.org/abs/1901.09335; Berman et al. 2019,
+            https://arxiv.org/abs/1902.05509).
     """
 
     seed: int
     samples: int
     batch: int
     shuffle: bool = True
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise InputError("data: there is no training sample")
         if self.batch < 1:
             raise InputError(f"data.batch_size: must be at least 1, got {self.batch}")
+        if self.repeats < 1:
+            raise InputError(f"data.repeats: must be at least 1, got {self.repeats}")
 
     def __len__(self) -> int:
         """Optimiser steps a pass. The incomplete tail is left out (another one in each pass)."""
@@ -68,9 +96,20 @@ class Plan:
         Raises:
             InputError: the batch cannot be shared out in mirrored pairs.
         """
+        shares = self.shares(view, rank=rank, world=world, parts=parts, start=start)
+        return ([share.index for share in step] for step in shares)
+
+    def shares(
+        self, view: int, *, rank: int = 0, world: int = 1, parts: int = 1, start: int = 0
+    ) -> Iterator[list[Share]]:
+        """As `batches`, with the view and the place of each sample.
+
+        Raises:
+            InputError: the batch cannot be shared out in mirrored pairs.
+        """
         size = min(self.batch, self.samples)
         half = self._half(size, world * parts)
-        return self._batches(view, size, half, range(rank * parts, (rank + 1) * parts), start)
+        return self._shares(view, size, half, range(rank * parts, (rank + 1) * parts), start)
 
     def _half(self, size: int, shares: int) -> int:
         """How many mirrored pairs each of the shares gets; 0 where there is one share: the whole batch."""
@@ -86,17 +125,21 @@ class Plan:
             )
         return size // (2 * shares)
 
-    def _batches(
-        self, view: int, size: int, half: int, shares: range, start: int
-    ) -> Iterator[list[NDArray[np.int64]]]:
-        order = self.order(view)
+    def _shares(self, turn: int, size: int, half: int, shares: range, start: int) -> Iterator[list[Share]]:
+        order = np.repeat(self.order(turn), self.repeats)[: self.samples]
+        views = turn * self.repeats + np.arange(self.samples, dtype=np.int64) % self.repeats
+        places = [_places(size, share, half) for share in shares]
         for step in range(start, len(self)):
-            whole = order[step * size : (step + 1) * size]
-            yield [_share(whole, share, half) for share in shares]
+            first = step * size
+            yield [
+                Share(order[first + place], views[first + place], place, size, step, turn) for place in places
+            ]
 
 
-def _share(whole: NDArray[np.int64], share: int, half: int) -> NDArray[np.int64]:
+def _places(size: int, share: int, half: int) -> NDArray[np.int64]:
+    """The places in the whole batch that one of the shares takes."""
+    whole = np.arange(size, dtype=np.int64)
     if half == 0:
         return whole
     first, last = share * half, (share + 1) * half
-    return np.concatenate([whole[first:last], whole[len(whole) - last : len(whole) - first]])
+    return np.concatenate([whole[first:last], whole[size - last : size - first]])

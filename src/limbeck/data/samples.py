@@ -4,19 +4,23 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from limbeck.data.erasing import Erasing
 from limbeck.data.keyed import keyed
 from limbeck.data.views import TensorViews, to_unit
 from limbeck.errors import InputError
 from limbeck.knowledge import UNLABELLED, Batch
 
-__all__ = ["ItemSamples", "Items", "Samples", "TensorSamples"]
+__all__ = ["ItemSamples", "Items", "Samples", "TensorSamples", "View"]
+
+View: TypeAlias = int | NDArray[np.int64] | None
+"""The number of a view: one for all samples, or one for each, [B]; None: without augmentation."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -60,13 +64,13 @@ class Samples(ABC):
         return f"{type(self).__name__}({len(self)} of {shape}, {len(self.classes)} classes)"
 
     @abstractmethod
-    def take(self, index: NDArray[np.int64], view: int | None, seed: int) -> Batch:
+    def take(self, index: NDArray[np.int64], view: View, seed: int) -> Batch:
         """The samples with these numbers, as a batch.
 
         Args:
             index: sample numbers, [B].
-            view: number of the pass, which picks the view of each sample; None for evaluation, without
-                augmentation (`Batch.view` is None then).
+            view: which view of the samples: one for all (the number of the pass, where nothing is repeated),
+                or one for each, [B]; None for evaluation, without augmentation (`Batch.view` is None then).
             seed: together with sample number and pass, it decides the view.
         """
 
@@ -82,9 +86,9 @@ class Samples(ABC):
         """The same samples with other targets."""
         return replace(self, targets=targets)
 
-    def _batch(self, images: Tensor, index: NDArray[np.int64], view: int | None) -> Batch:
+    def _batch(self, images: Tensor, index: NDArray[np.int64], view: View) -> Batch:
         numbers = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))
-        passes = None if view is None else torch.full_like(numbers, view)
+        passes = None if view is None else torch.from_numpy(_each(view, index).copy())
         return Batch(input=images, target=self.targets[numbers], index=numbers, view=passes)
 
     def _digest(self, *content: Any) -> str:
@@ -122,7 +126,7 @@ class TensorSamples(Samples):
             raise InputError(f"data.views.crop: must be at most the image's side, {min(self.size)}")
         super().__post_init__()
 
-    def take(self, index: NDArray[np.int64], view: int | None, seed: int) -> Batch:
+    def take(self, index: NDArray[np.int64], view: View, seed: int) -> Batch:
         """See `Samples.take`."""
         images = self.images[torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))]
         if view is None or self.views is None:
@@ -139,6 +143,11 @@ class TensorSamples(Samples):
     def hash(self) -> str:
         """See `Samples.hash`."""
         return self._digest(self.images.contiguous().view(torch.uint8).numpy().data)
+
+
+def _each(view: int | NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The view of each sample, [B]."""
+    return np.broadcast_to(np.asarray(view, dtype=np.int64), index.shape)
 
 
 class Items(Protocol):
@@ -161,7 +170,7 @@ class ItemSamples(Samples):
         train: item to an image tensor [C, H, W], bytes or floats in [0, 1]; for training.
         test: the same for evaluation.
         numbers: which of the items belong to this split, [N].
-        views: shift and mirroring of the finished images, on top of `train`; None for nothing.
+        views: what augmentation does to a batch of finished images, on top of `train`; None for nothing.
         fingerprint: tells the items apart from others, for `hash`.
     """
 
@@ -169,12 +178,14 @@ class ItemSamples(Samples):
     train: Callable[[Any], Tensor]
     test: Callable[[Any], Tensor]
     numbers: NDArray[np.int64]
-    views: TensorViews | None = None
+    views: TensorViews | Erasing | None = None
     fingerprint: Sequence[str] = ()
 
-    def take(self, index: NDArray[np.int64], view: int | None, seed: int) -> Batch:
+    def take(self, index: NDArray[np.int64], view: View, seed: int) -> Batch:
         """See `Samples.take`."""
-        images = to_unit(torch.stack([self._read(int(number), view, seed) for number in index]))
+        each = [None] * len(index) if view is None else _each(view, index).tolist()
+        read = [self._read(number, turn, seed) for number, turn in zip(index.tolist(), each, strict=True)]
+        images = to_unit(torch.stack(read))
         if view is not None and self.views is not None:
             images = self.views(images, index, view, seed)
         return self._batch(images, index, view)

@@ -1,28 +1,25 @@
-"""Views of images: what augmentation makes of a sample in one pass.
+"""Views of small images in memory: what augmentation makes of a batch of samples in one pass.
 
-`TensorViews` works on whole batches of small images in memory, because torchvision's transforms cost more
-for each such image than the training step does; `ImageViews` is torchvision's own for photographs.
+`TensorViews` works on whole batches, because torchvision's transforms cost more for each such image than the
+training step does. RandAugment alone goes image by image through Pillow, about a tenth of a millisecond each.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.keyed import draw
-from limbeck.errors import InputError, unknown
+from limbeck.data.augmenting import augmentation
+from limbeck.data.erasing import Erasing
+from limbeck.data.keyed import draw, keyed
+from limbeck.data.options import Options, check_bool, check_count
+from limbeck.errors import InputError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-__all__ = ["ImageViews", "TensorViews", "to_unit"]
-
-_PLACE = "data.views"
+__all__ = ["TensorViews", "to_unit"]
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -32,51 +29,44 @@ def to_unit(images: Tensor) -> Tensor:
     return images.to(torch.float32)
 
 
-class _Options:
-    """Building from a recipe's mapping, with errors that name the key."""
-
-    @classmethod
-    def make(cls, given: Mapping[str, Any] | None, usual: Mapping[str, Any] | None = None) -> Self:
-        """The views with the options given, the source's usual ones, then the defaults.
-
-        Raises:
-            InputError: a key that does not exist, or a value that is not possible.
-        """
-        allowed = {f.name for f in fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
-        for key in given or {}:
-            if key not in allowed:
-                raise unknown("key", str(key), allowed, where=_PLACE)
-        return cls(**{**(usual or {}), **(given or {})})
-
-
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise InputError(f"{_PLACE}.{name}: must be true or false, got {value!r}")
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{_PLACE}.{name}: must be a whole number from {least} up, got {value!r}")
-
-
 @dataclass(frozen=True)
-class TensorViews(_Options):
-    """Random shift and mirroring of batched images; a function of (seed, index, view).
+class TensorViews(Options):
+    """Random shift, mirroring and more of batched images; a function of (seed, index, view).
 
     Attributes:
         crop: the image is padded by this many zero pixels and cut back to its size at a random place.
         flip: half of the views are mirrored left to right.
+        rand_augment: RandAugment and its kin by timm's string, such as `rand-m7-mstd0.5`; None: none.
+        erase: rectangles that are wiped out, as `Erasing` takes it: {probability, value, area}, or a bare
+            probability; None: none.
     """
 
     crop: int = 4
     flip: bool = True
+    rand_augment: str | None = None
+    erase: float | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        _check_count("crop", self.crop, 0)
-        _check_bool("flip", self.flip)
+        check_count("data.views.crop", self.crop, 0)
+        check_bool("data.views.flip", self.flip)
+        if self.rand_augment is not None:
+            augmentation(self.rand_augment, 32)  # for what it has to say against it
+        object.__setattr__(self, "_erasing", Erasing.given(self.erase))
 
-    def __call__(self, images: Tensor, index: NDArray[np.int64], view: int, seed: int) -> Tensor:
-        """The views of a batch: [B, C, H, W] of bytes or floats, to float32 in [0, 1], same shape."""
+    def __call__(
+        self, images: Tensor, index: NDArray[np.int64], view: int | NDArray[np.int64], seed: int
+    ) -> Tensor:
+        """The views of a batch.
+
+        Args:
+            images: [B, C, H, W], bytes or floats in [0, 1].
+            index: sample numbers, [B].
+            view: number of the view: one for all, or one for each, [B].
+            seed: of the run.
+
+        Returns:
+            float32, of the same shape; in [0, 1] but for what was erased by noise.
+        """
         pixels = images.numpy()
         if self.crop:
             pixels = self._shifted(pixels, index, view, seed)
@@ -85,9 +75,42 @@ class TensorViews(_Options):
             # Copied, so that the caller's images stay as they are.
             pixels = pixels if self.crop else pixels.copy()
             pixels[mirrored] = pixels[mirrored][..., ::-1]
-        return to_unit(torch.from_numpy(pixels))
+        if self.rand_augment is not None:
+            pixels = self._augmented(pixels, index, view, seed)
+        finished = to_unit(torch.from_numpy(pixels))
+        erasing: Erasing | None = getattr(self, "_erasing", None)
+        return finished if erasing is None else erasing(finished, index, view, seed)
 
-    def _shifted(self, pixels: Any, index: NDArray[np.int64], view: int, seed: int) -> Any:
+    def _augmented(
+        self, pixels: Any, index: NDArray[np.int64], view: int | NDArray[np.int64], seed: int
+    ) -> Any:
+        """Each image through timm's policy, as Pillow's images are."""
+        from PIL import Image
+
+        if pixels.dtype != np.uint8:
+            raise InputError("data.views.rand_augment: needs images of bytes, and these are floats")
+        channels = pixels.shape[1]
+        if channels not in (1, 3):
+            raise InputError(f"data.views.rand_augment: needs grey or colour images, not {channels} channels")
+        change = augmentation(str(self.rand_augment), min(pixels.shape[2:]))
+        made = np.empty_like(pixels)
+        views = np.broadcast_to(np.asarray(view), index.shape)
+        for at, (number, turn) in enumerate(zip(index.tolist(), views.tolist(), strict=True)):
+            whole = pixels[at].transpose(1, 2, 0)
+            image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(whole, (*whole.shape[:2], 3))))
+            with keyed(seed, number, turn):
+                changed = np.asarray(change(image))
+            # A grey image was shown to the policy as a colour one: back by its brightness.
+            made[at] = (
+                changed.transpose(2, 0, 1)
+                if channels == 3
+                else np.asarray(Image.fromarray(changed).convert("L"))[None]
+            )
+        return made
+
+    def _shifted(
+        self, pixels: Any, index: NDArray[np.int64], view: int | NDArray[np.int64], seed: int
+    ) -> Any:
         pad, (count, channels, height, width) = self.crop, pixels.shape
         padded = np.zeros((count, channels, height + 2 * pad, width + 2 * pad), dtype=pixels.dtype)
         padded[:, :, pad : pad + height, pad : pad + width] = pixels
@@ -97,55 +120,3 @@ class TensorViews(_Options):
         left = ((bits & np.uint64(0xFFFFFFFF)) * places) >> np.uint64(32)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
         return windows[np.arange(count), :, top.astype(np.intp), left.astype(np.intp)]
-
-
-@dataclass(frozen=True)
-class ImageViews(_Options):
-    """The usual views of photographs, by torchvision.
-
-    Training: a random part of the image, resized to `size`, mirrored half of the time. Evaluation: the
-    shorter side resized to `resize`, then the centre.
-
-    Attributes:
-        size: side of the square that comes out, in pixels.
-        scale: least and greatest share of the image's area that a random part covers, in (0, 1].
-        flip: half of the training views are mirrored left to right.
-        resize: shorter side before the centre is cut out; None means 256/224 of `size`.
-    """
-
-    size: int = 224
-    scale: tuple[float, float] = (0.08, 1.0)
-    flip: bool = True
-    resize: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_count("size", self.size, 1)
-        _check_bool("flip", self.flip)
-        if self.resize is not None:
-            _check_count("resize", self.resize, self.size)
-        scale = self.scale
-        fits = isinstance(scale, list | tuple) and len(scale) == 2
-        numbers = fits and all(isinstance(s, int | float) and not isinstance(s, bool) for s in scale)
-        if not numbers or not 0 < scale[0] <= scale[1] <= 1:
-            raise InputError(
-                f"{_PLACE}.scale: must be two shares of the area, least and greatest, in (0, 1], "
-                f"got {scale!r}"
-            )
-
-    @cached_property
-    def train(self) -> "Callable[[Image], Tensor]":
-        """The random view of an image, to a byte tensor [C, size, size]."""
-        from torchvision.transforms import v2
-
-        part = v2.RandomResizedCrop(self.size, scale=tuple(self.scale), antialias=True)
-        mirror = [v2.RandomHorizontalFlip()] if self.flip else []
-        return v2.Compose([part, *mirror, v2.PILToTensor()])  # type: ignore[no-any-return]  # v2 has no types
-
-    @cached_property
-    def test(self) -> "Callable[[Image], Tensor]":
-        """The view of an image for evaluation, to a byte tensor [C, size, size]."""
-        from torchvision.transforms import v2
-
-        resize = self.resize or round(self.size * 256 / 224)
-        steps = [v2.Resize(resize, antialias=True), v2.CenterCrop(self.size), v2.PILToTensor()]
-        return v2.Compose(steps)  # type: ignore[no-any-return]  # v2 has no types

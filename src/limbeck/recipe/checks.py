@@ -219,6 +219,11 @@ def _check_method(recipe: "Recipe", name: str, term: "TermSpec", at: str) -> "ty
                 listed = [*allowed, *(k for k in type(term).model_fields if k != "options")]
                 raise unknown(f"option of {methods.file_name(kind)}", key, listed, at)
         methods.create(wanted, term.options, where=at, beside=recipe.beside)
+        if kind.hard_targets and recipe.data.mix is not None and not term.silent:
+            raise InputError(
+                f"{at}: {methods.file_name(kind)} needs the class of each sample, and data.mix mixes them; "
+                "leave out one of the two."
+            )
     except InputError:
         raise
     except Exception as error:  # a third party's file may raise anything while it is imported or built

@@ -1,14 +1,35 @@
 """The data of a recipe."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from limbeck.recipe.base import Part
 
-__all__ = ["DataSpec"]
+__all__ = ["DataSpec", "MixSpec"]
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
+class MixSpec(Part):
+    """Mixing the samples of a batch, as teacher and student see it; the shares of the labels follow."""
+
+    mixup: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Parameter of mixup's Beta distribution (0.2 is usual); 0: no mixup."""
+    cutmix: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Parameter of cutmix's Beta distribution (1.0 is usual); 0: no cutmix."""
+    probability: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Probability that anything is mixed."""
+    switch: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that it is cutmix, where both are on."""
+    mode: Literal["batch", "pair", "elem"] = "batch"
+    """Whether a batch, each two partners, or each sample has a mix of its own."""
+
+    @model_validator(mode="after")
+    def _something_is_on(self) -> Self:
+        if not self.mixup and not self.cutmix:
+            raise ValueError("one of mixup and cutmix must be above 0 (usual: mixup 0.2, cutmix 1.0)")
+        return self
 
 
 class DataSpec(Part):
@@ -24,6 +45,10 @@ class DataSpec(Part):
     """Share of the training set that is split off by seed, for choosing."""
     views: dict[str, Any] | None = None
     """How training samples are varied, such as {crop: 4, flip: true}; null: the source's own way."""
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How often each sample comes in a row, each time varied anew (repeated augmentation)."""
+    mix: MixSpec | None = None
+    """How the samples of a batch are mixed: {mixup, cutmix, probability, switch, mode}; null: not at all."""
     labels: Count | None = None
     """How many training samples keep their label (balanced over classes); null: all."""
     samples: Count | None = None

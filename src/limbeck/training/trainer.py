@@ -237,12 +237,12 @@ class Trainer:
         over the labelled samples of the batch.
         """
         targets = [b.target for b in parts]
-        if any(t is None or t.dim() != 1 for t in targets):
+        if any(t is None for t in targets):
             return parts
         if self._complete:
             share = float(sum(map(len, parts))) / len(parts)
         else:
-            share = float(sum(int((t != UNLABELLED).sum()) for t in targets if t is not None)) / len(parts)
+            share = float(sum(_labelled(t) for t in targets if t is not None)) / len(parts)
             if self.runtime.world > 1:
                 share = float(self.runtime.mean(torch.tensor(share, device=self.runtime.device)))
         if share not in self._shares:
@@ -311,6 +311,12 @@ class Trainer:
         if self.ema is not None:
             self.ema.load_state(state["ema"])
         self.step = int(state["step"])
+
+
+def _labelled(target: Tensor) -> int:
+    """Number of labelled samples: class indices, or shares, which are all zero where nothing is known."""
+    known = (target != UNLABELLED) if target.dim() == 1 else (target != 0).any(1)
+    return int(known.sum())
 
 
 def _keyed_seed(seed: int, step: int, rank: int) -> int:
