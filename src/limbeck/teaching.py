@@ -125,8 +125,7 @@ class Teaching:
     def _warn(self) -> None:
         spec = self.recipe.teacher
         assert spec is not None
-        blank = spec.weights is None and not spec.pretrained and spec.train is None
-        if blank and not spec.model.startswith("run:"):
+        if spec.untaught:
             self.display.say(
                 "warning: the teacher has no weights (teacher.weights, teacher.pretrained or "
                 "teacher.train); a random teacher teaches nothing."

@@ -91,8 +91,7 @@ def _warnings(recipe: Recipe, data: Data) -> list[str]:
     """What will work and hardly be meant."""
     found = []
     teacher = recipe.teacher
-    blank = teacher is not None and not (teacher.pretrained or teacher.weights or teacher.train)
-    if teacher is not None and blank and not teacher.model.startswith("run:"):
+    if teacher is not None and teacher.untaught:
         found.append(
             "the recipe gives the teacher no weights (teacher.weights, teacher.pretrained or teacher.train); "
             "a random teacher teaches nothing"

@@ -20,8 +20,6 @@ SCHEMES = ("offline",)
 _LATER_SCHEMES = ("online", "own", "data_free", "on_policy")
 _LATER_KEYS = ("chain", "weighting")
 _LATER_TEACHER_KEYS = ("cache", "backend", "weighting")
-# Models that come without weights unless the recipe says where these are.
-_BLANK_MODELS = ("cifar", "timm", "torchvision")
 # One process group, one device: what `train` says of them holds for teacher and control as well.
 _COMMON_KEYS = ("precision", "compile", "channels_last", "threads", "device")
 _RESERVED_TERMS = ("loss",)
@@ -111,9 +109,7 @@ def with_reused_head(recipe: "Recipe", where: str) -> dict[str, Any] | None:
 def _check_teacher(teacher: "Network", where: str) -> None:
     if teacher.head is not None:
         raise InputError(f"{where}: teacher.head: only a student has this key.")
-    blank = teacher.model.partition(":")[0] in _BLANK_MODELS
-    given = teacher.weights is not None or teacher.pretrained or teacher.train is not None
-    if blank and not given and not teacher.blank:
+    if teacher.untaught and not teacher.blank:
         raise InputError(
             f"{where}: teacher: knows nothing yet. Give weights: FILE, pretrained: true, "
             "or train: {…} to train it first (blank: true takes it as it is, to try things out)."

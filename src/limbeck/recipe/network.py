@@ -10,6 +10,9 @@ from limbeck.recipe.training import TrainSpec
 
 __all__ = ["InputSettings", "Network"]
 
+BLANK_MODELS = ("cifar", "timm", "torchvision")
+"""Prefixes of models that come without weights unless the recipe says where these are."""
+
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=1024, strict=False)]
 Classes = Annotated[
     Annotated[Literal["auto"], Tag(WORD)]
@@ -67,6 +70,12 @@ class Network(Open):
     """Teacher only: train it first. What is not given is taken from the recipe's own train."""
     objective: Terms | None = None
     """Teacher only: the label terms it is trained with; null: cross_entropy."""
+
+    @property
+    def untaught(self) -> bool:
+        """Whether it comes without weights: a plain architecture, and none are named."""
+        plain = self.model.partition(":")[0] in BLANK_MODELS
+        return plain and self.weights is None and not self.pretrained and self.train is None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
