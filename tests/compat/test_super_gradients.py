@@ -198,7 +198,8 @@ def test_mixed_precision_on_a_cpu_is_warned_of() -> None:
 @pytest.mark.parametrize(
     ("changes", "key", "expected"),
     [
-        ({"lr_mode": "step", "lr_cooldown_epochs": 0, "lr_updates": [3, 6], "lr_decay_factor": 0.2}, "schedule",
+        ({"lr_mode": "step", "lr_cooldown_epochs": 0, "lr_updates": [3, 6], "lr_decay_factor": 0.2},
+         "schedule",
          {"name": "step", "warmup_epochs": 5.0, "milestones": [3, 6], "gamma": 0.2}),
         ({"lr_mode": "poly"}, "schedule",
          {"name": "polynomial", "warmup_epochs": 5.0, "cooldown_epochs": 10.0}),

@@ -113,6 +113,21 @@ FEATURES = """
 """Every feature method that takes networks of unlike width and leaves the student's classifier alone."""
 
 
+WHOLE_RECIPE = {
+    "data.validation": 0.25,
+    "data.views": "{crop: 1, flip: false, erase: 0.3}",
+    "data.mix": "{mixup: 0.2, cutmix: 1.0, mode: elem}",
+    "data.repeats": 3,
+    "metrics": "[top5]",
+    "train.optimizer": "{name: lamb, lr: 0.01, weight_decay: 0.02}",
+    "train.schedule": "{name: cosine, warmup_epochs: 0.5, cooldown_epochs: 0.5, final: 0.01}",
+    "train.decay_bias_and_norm": "false",
+    "train.ema": 0.9,
+    "train.checkpoint": "{take: average, best: 2, watch: loss}",
+}
+"""All that a training recipe has."""
+
+
 def check_equal(one: Path, other: Path) -> None:
     """The same weights and the same curve, to 1e-6."""
     for name in ("state/teacher/teacher", "seeds/0/control/student", "seeds/0/student/student"):
@@ -137,6 +152,9 @@ def test_processes_and_parts_give_the_curve_of_one(tmp_path: Path, forks: Any, p
         "few": [distil(tmp_path, "few", **few)],
         "few-two": pair(distil(tmp_path, "few-two", **few)),
         "few-both": pair(distil(tmp_path, "few-both", **few, **{"train.accumulate": 2})),
+        "recipe": [distil(tmp_path, "recipe", **WHOLE_RECIPE)],
+        "recipe-two": pair(distil(tmp_path, "recipe-two", **WHOLE_RECIPE)),
+        "recipe-both": pair(distil(tmp_path, "recipe-both", **WHOLE_RECIPE, **{"train.accumulate": 2})),
         "staged": [distil(tmp_path, "staged", stages=HINTS)],
         "staged-two": pair(distil(tmp_path, "staged-two", stages=HINTS)),
         "factors-two": pair(distil(tmp_path, "factors-two", objective=FACTORS, control="false")),
@@ -147,6 +165,8 @@ def test_processes_and_parts_give_the_curve_of_one(tmp_path: Path, forks: Any, p
         check_equal(tmp_path / "one", tmp_path / name)
     for name in ("few-two", "few-both"):
         check_equal(tmp_path / "few", tmp_path / name)
+    for name in ("recipe-two", "recipe-both"):
+        check_equal(tmp_path / "recipe", tmp_path / name)
     check_equal(tmp_path / "staged", tmp_path / "staged-two")
     stages = [line.get("stage") for line in lines(tmp_path / "staged-two") if line["role"] == "student"]
     assert stages == ["hints", None]
