@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from limbeck import models, weights
@@ -26,6 +28,8 @@ from limbeck.models.run import notes
 from limbeck.progress import Display
 from limbeck.schemes import Offline, Scheme
 from limbeck.staging import spans
+from limbeck.tracking import Tracked
+from limbeck.tracking.pictures import SHOWN, samples
 from limbeck.training.checkpoint import States, write_atomically
 from limbeck.training.ema import Ema
 from limbeck.training.memory import Memory
@@ -84,6 +88,7 @@ class Phase:
         workers: processes that read samples.
         checkpoint: which weights are taken in the end.
         figures: further figures of every evaluation.
+        track: opens the trackers of this training; None where there are none.
         display: where progress is shown.
         stop: asked after each step; True saves and stops.
     """
@@ -105,7 +110,9 @@ class Phase:
     workers: int = 0
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     figures: Figures | None = None
+    track: Callable[[], Tracked] | None = None
     stop: Callable[[], bool] = field(default=lambda: False)
+    _tracked: Tracked | None = field(default=None, init=False)
 
     @property
     def title(self) -> str:
@@ -134,6 +141,15 @@ class Phase:
             Interrupted: `stop` said so; the state is saved.
             WorkError: a loss or a parameter is not finite, or the disk is full; earlier states are kept.
         """
+        if self.track is not None and self.runtime.main:
+            self._tracked = self.track()
+        try:
+            return self._run(scheme, teacher_logits)
+        finally:
+            if self._tracked is not None:
+                self._tracked.close()
+
+    def _run(self, scheme: Offline, teacher_logits: Tensor | None) -> Outcome:
         loader = self._loader()
         memory = Memory(States(self.states), self.runtime, self.save_every)
         choosing = self._choosing(memory)
@@ -152,7 +168,24 @@ class Phase:
                 self.runtime.same_buffers(scheme)
             if ema is not None:
                 ema.settle()
-            return self._finish(scheme, memory, choosing, teacher_logits)
+            outcome = self._finish(scheme, memory, choosing, teacher_logits)
+            self._show(scheme, outcome, teacher_logits, trainer.saved_step)
+            return outcome
+
+    def _show(self, scheme: Offline, outcome: Outcome, teacher_logits: Tensor | None, step: int) -> None:
+        """Send the final figures to the trackers, and a picture of some samples."""
+        if self.track is None:
+            return
+        few = np.linspace(0, len(self.data.test) - 1, min(SHOWN, len(self.data.test))).astype(np.int64)
+        test, classes = self.data.test.subset(few), self.data.train.classes
+        _, student = ask(scheme.student, test, self.runtime, len(few), classes=len(classes))
+        if self._tracked is None:
+            return
+        images = test.take(np.arange(len(few), dtype=np.int64), None, 0).input
+        heard = None if teacher_logits is None else teacher_logits[torch.from_numpy(few)]
+        drawable = isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)
+        pixels = samples(images, test.targets, student, heard, classes) if drawable else None  # type: ignore[arg-type]
+        self._tracked.finish(outcome.evaluation, pixels, step)
 
     def _ema(self, scheme: Offline, steps: int) -> Ema | None:
         """The average of the student's weights, over all stages."""
@@ -235,6 +268,8 @@ class Phase:
             said += f"  accuracy {found.accuracy:.4f}"
         line["seconds"] = round(memory.seconds, 3)
         self.runtime.first(lambda: self.journal.write(line))
+        if self._tracked is not None:
+            self._tracked.line(line)
         epochs = trainer.total_steps // trainer.steps_per_epoch
         if self._telling(step.epoch, epochs):
             done = trainer.saved_step

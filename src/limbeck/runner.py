@@ -38,6 +38,7 @@ from limbeck.progress import Display, Silent
 from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.runfolder import RunFolder
 from limbeck.teaching import Teaching, teachers_objective
+from limbeck.tracking import Tracking
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.runtime import Runtime
 
@@ -94,6 +95,7 @@ class Run:
         self.data: Data
         self.figures: Figures
         self.teaching: Teaching
+        self.tracking: Tracking
         self._stopped = False
 
     @property
@@ -134,6 +136,8 @@ class Run:
     def _load(self) -> None:
         self.data = load_data(self.recipe)
         self.figures = further_figures(self.recipe, self.data)
+        recipe = self.recipe
+        self.tracking = Tracking(recipe.track, recipe.name, self.folder.path, recipe.dump(), self.display)
         self.recipe = settle_layers(self.recipe, self.data, self.display)
         self.teaching = Teaching(self.recipe, self.data, self.runtime, self.display, self._phase)
 
@@ -250,6 +254,7 @@ class Run:
             workers=train.workers,
             checkpoint=checkpoint(train, self.data, self.figures),
             figures=self.figures,
+            track=(lambda: self.tracking.open(role, seed)) if self.recipe.track else None,
             stop=self._asked_to_stop,
         )
 

@@ -27,6 +27,7 @@ from limbeck.pairing import cautions, settle_layers
 from limbeck.recipe import ControlSpec, Recipe, TermSpec
 from limbeck.schemes import Offline
 from limbeck.staging import spans
+from limbeck.tracking import check as check_trackers
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Training
 from limbeck.training.trainer import Trainer
@@ -45,6 +46,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
     """
     data = load_data(recipe)
     further_figures(recipe, data)
+    check_trackers(recipe.track)
     recipe = settle_layers(recipe.written_out(), data)
     objective = make_objective(recipe.objective, recipe.beside, recipe.stages)
     seed = recipe.seed_list[0]

@@ -89,6 +89,8 @@ class Recipe(Part):
     """What the student is written as when it is done: {formats: [onnx, int8]}."""
     metric: Literal["accuracy"] = "accuracy"
     """The figure that the verdict is about."""
+    track: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Where figures also go: [tensorboard, wandb, mlflow, trackio, csv], or {NAME: {…options}}."""
     small: dict[str, Any] = Field(default_factory=dict, exclude=True)
     """Settings {key.sub: value} that `--small` lays over the recipe, so that it can be tried in minutes."""
     metrics: Metrics = Field(default_factory=dict)

@@ -28,6 +28,13 @@ def schema(*, methods: bool = False) -> dict[str, Any]:
     figures = result["properties"]["metrics"]
     figures["additionalProperties"] = False  # beside the pattern that names must match
     listed = {"type": "array", "items": {"type": "string"}, "description": "Names of figures."}
+    trackers = result["properties"]["track"]
+    listed_trackers = {"type": "array", "items": {"type": "string"}, "description": "Names of trackers."}
+    trackers["additionalProperties"] = {"anyOf": [trackers["additionalProperties"], {"type": "null"}]}
+    result["properties"]["track"] = {
+        "description": trackers.pop("description"),
+        "anyOf": [listed_trackers, trackers],
+    }
     result["properties"]["metrics"] = {"description": figures.pop("description"), "anyOf": [listed, figures]}
     _partial_training(parts)
     if methods:

@@ -25,6 +25,10 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
         result["scheme"] = {"name": result["scheme"]}
     if isinstance(result.get("metrics"), list) and all(isinstance(m, str) for m in result["metrics"]):
         result["metrics"] = {name: {} for name in result["metrics"]}
+    if isinstance(result.get("track"), list) and all(isinstance(name, str) for name in result["track"]):
+        result["track"] = {name: {} for name in result["track"]}
+    elif isinstance(result.get("track"), dict):
+        result["track"] = {name: {} if given is None else given for name, given in result["track"].items()}
     result = _trained(result)
     if "objective" in result:
         result["objective"] = _terms(result["objective"], drop=inherit)
