@@ -391,3 +391,35 @@ def test_the_head_is_the_linear_layer_that_answers() -> None:
     assert found is not None
     assert found.module is net.get_submodule("linear")
     assert classifier(watch(Tapped(nn.Conv2d(3, 1, 1)), Batch(torch.rand(2, 3, 8, 8)))) is None
+
+
+@pytest.mark.parametrize("classes", [1000, 7])
+@pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:squeezenet1_1"])
+def test_published_weights_are_taken_from_a_local_folder(
+    name: str, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a machine without a network can use them by name; another number of classes leaves the head."""
+    monkeypatch.setenv("LIMBECK_DATA", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+
+    def made(count: int, pretrained: bool) -> nn.Module:
+        torch.manual_seed(count + pretrained)
+        return build(
+            name, classes=count, channels=3, size=(64, 64), options={}, where="student", pretrained=pretrained
+        ).model
+
+    source = made(1000, False)
+    weights.save(source, tmp_path / f"weights/{name.partition(':')[2]}.safetensors")
+    found = made(classes, True).state_dict()
+    expected = source.state_dict()
+    same = (
+        [key for key, value in found.items() if torch.equal(value, expected[key])]
+        if classes == 1000
+        else [
+            key
+            for key, value in found.items()
+            if value.shape == expected[key].shape and torch.equal(value, expected[key])
+        ]
+    )
+    others = set(found) - set(same)
+    assert others == set() if classes == 1000 else 1 <= len(others) <= 2

@@ -61,6 +61,23 @@ def find(name: str, *, beside: Path | None, where: str) -> Path:
     )
 
 
+def published(name: str, *, beside: Path | None) -> Path | None:
+    """A local copy of the weights that a library publishes for a network, to do without a download.
+
+    Args:
+        name: of the network, as its library calls it ("resnet50", "resnet50.a1_in1k").
+        beside: folder of the recipe.
+
+    Returns:
+        `NAME.safetensors`, `.pth`, `.pt` or `.bin` in one of the places where `find` looks; None: none.
+    """
+    for folder in _places(beside):
+        for ending in (".safetensors", ".pth", ".pt", ".bin"):
+            if (path := folder / f"{name}{ending}").is_file():
+                return path
+    return None
+
+
 def _places(beside: Path | None) -> list[Path]:
     data, cache = os.environ.get("LIMBECK_DATA"), os.environ.get("LIMBECK_CACHE")
     if not cache:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from limbeck import weights
 from limbeck.errors import InputError, WorkError, unknown
 from limbeck.inputs import InputSpec, per_channel
 from limbeck.models.request import (
@@ -52,6 +53,9 @@ def _create(request: Request, options: dict[str, Any]) -> nn.Module:
     import timm
 
     name = f"timm:{request.name}"
+    local = weights.published(request.name, beside=request.beside) if request.pretrained else None
+    if local is not None:
+        options = {**options, "pretrained_cfg_overlay": {"file": str(local)}}
     try:
         model: nn.Module = timm.create_model(request.name, pretrained=request.pretrained, **options)
     except (OSError, ConnectionError) as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from limbeck import weights
 from limbeck.errors import InputError, WorkError, unknown
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from limbeck.models.request import (
@@ -73,8 +74,11 @@ def _download(request: Request, model: nn.Module) -> int:
     from torchvision.models import get_model_weights
 
     default = get_model_weights(request.name).DEFAULT
+    local = weights.published(request.name, beside=request.beside)
     try:
-        state: dict[str, Tensor] = default.get_state_dict(progress=False, check_hash=True)
+        state: dict[str, Tensor] = (
+            default.get_state_dict(progress=False, check_hash=True) if local is None else weights.read(local)
+        )
     except OSError as error:
         raise WorkError(
             f"{request.where}: the weights of torchvision:{request.name} cannot be downloaded ({error}). "

@@ -192,7 +192,7 @@ class Trackio(Kind):
     def close(self) -> None:
         import trackio
 
-        trackio.finish()  # Accelerate's leaves it to the end of the process, where it would print
+        trackio.finish()  # type: ignore[no-untyped-call]  # Accelerate's leaves it to the exit, which prints
 
 
 class Csv(Kind):
