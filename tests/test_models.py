@@ -70,7 +70,7 @@ def net(num_classes, in_channels=3, width=4, **rest):
         ("cifar:", "names no network"),
         ("cifr:resnet20", 'unknown prefix "cifr". Did you mean "cifar"'),
         ("onnx:a.onnx", '"onnx:" is not yet supported'),
-        ("hf:org/name", '"hf:" is not yet supported'),
+        ("hf:./nowhere", "there is no folder hf:./nowhere"),
         ("cifar:resnt20", 'unknown network "resnt20". Did you mean "resnet20"'),
         ("timm:resnt18", 'unknown network "resnt18". Did you mean "resnet18"'),
         ("timm:hf-hub:org/name", "unknown network"),

@@ -229,6 +229,21 @@ def report(
 
 
 @app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    target: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub, or a folder: ./name.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+    license: Annotated[str | None, typer.Option(help="For the model card, such as apache-2.0.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a run's student on the Hugging Face Hub."""
+    from limbeck.commands.pushing import push as work
+
+    answer(as_json, lambda: work(run, target, private, message, license, as_json))
+
+
+@app.command()
 def methods(
     name: Annotated[str | None, typer.Argument(help="A method, for its card.")] = None, as_json: Json = False
 ) -> None:

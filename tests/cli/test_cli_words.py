@@ -17,6 +17,7 @@ COMMANDS = (
     "export",
     "measure",
     "report",
+    "push",
     "methods",
     "schema",
 )

@@ -1,4 +1,4 @@
-"""Networks by name: `cifar:resnet20`, `timm:…`, `torchvision:…`, `py:module:factory`, `run:FOLDER`."""
+"""Networks by name: `cifar:resnet20`, `timm:…`, `torchvision:…`, `hf:…`, `py:module:name`, `run:FOLDER`."""
 
 from limbeck.models.base import Built, build
 from limbeck.models.measures import multiply_adds, parameters

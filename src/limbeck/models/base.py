@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from limbeck.errors import InputError, unknown
-from limbeck.models import cifar, python, run, timm, torchvision
+from limbeck.models import cifar, hub, python, run, timm, torchvision
 from limbeck.models.request import Built, Request
 
 __all__ = ["PREFIXES", "Built", "build"]
@@ -15,8 +15,9 @@ PREFIXES: Mapping[str, Callable[[Request], Built]] = {
     "torchvision": torchvision.build,
     "py": python.build,
     "run": run.build,
+    "hf": hub.build,
 }
-LATER = ("onnx", "hf")
+LATER = ("onnx",)
 
 
 def build(

@@ -1,6 +1,7 @@
 """`timm:resnet18` and every other network that timm knows."""
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -47,6 +48,42 @@ def build(request: Request) -> Built:
     model = _create(request, options)
     check_kinds(inspect.signature(type(model).__init__), request.options, where)
     return Built(model, _input(model, request, options), f"timm:{name}")
+
+
+def published_form(
+    model: nn.Module, name: str, options: Mapping[str, Any], classes: Sequence[str], spec: InputSpec
+) -> dict[str, Any]:
+    """What timm wants in the config.json of a folder to build this network again; empty for others.
+
+    Args:
+        model: the network.
+        name: as a recipe names it.
+        options: of its constructor.
+        classes: names of the classes.
+        spec: what the network expects.
+    """
+    config = getattr(model, "pretrained_cfg", None)
+    if not name.startswith("timm:") or not isinstance(config, dict):
+        return {}
+    channels = spec.channels or 3
+    side = spec.size or int(config["input_size"][-1])
+    own = {
+        "architecture": name.removeprefix("timm:").split(".")[0],
+        "num_classes": len(classes),
+        "label_names": list(classes),
+        "model_args": {"in_chans": channels, **{k: v for k, v in options.items() if k != "num_classes"}},
+    }
+    about = {
+        "mean": list(spec.mean or (0.0,) * channels),
+        "std": list(spec.std or (1.0,) * channels),
+        "input_size": [channels, side, side],
+        "num_classes": len(classes),
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "first_conv": config.get("first_conv"),
+        "classifier": config.get("classifier"),
+    }
+    return {**own, "pretrained_cfg": about}
 
 
 def _create(request: Request, options: dict[str, Any]) -> nn.Module:

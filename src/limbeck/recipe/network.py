@@ -53,7 +53,7 @@ class Network(Open):
     """A model by name; keys that are not listed here are arguments of the model's constructor."""
 
     model: Annotated[str, Field(min_length=1)]
-    """The model: timm:NAME, torchvision:NAME, cifar:NAME, run:FOLDER or py:package.module:factory."""
+    """timm:NAME, torchvision:NAME, cifar:NAME, hf:OWNER/NAME, run:FOLDER or py:package.module:factory."""
     weights: Annotated[str, Field(min_length=1)] | None = None
     """A safetensors file or checkpoint: beside the recipe, under LIMBECK_DATA/weights, or in the cache."""
     pretrained: bool = False
