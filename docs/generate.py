@@ -2,10 +2,10 @@
 
     python docs/generate.py
 
-Run it after a change to a method, to a recipe's keys or to a command. `methods.md` and `papers.md` are
-written whole. In `recipe.md`, `commands.md` and `comparison.md`, what stands between
-`<!-- generated: NAME -->` and `<!-- end -->` is replaced, and the rest is left alone. A test runs this and
-wants nothing to change.
+Run it after a change to a method, to a public name, to a recipe's keys or to a command. `methods.md`,
+`papers.md`, `reference.md` and `functions.md` are written whole. In `recipe.md`, `commands.md` and
+`comparison.md`, what stands between `<!-- generated: NAME -->` and `<!-- end -->` is replaced, and the rest
+is left alone. A test runs this and wants nothing to change.
 """
 
 import re
@@ -18,7 +18,10 @@ from limbeck import methods
 from limbeck.recipe import schema
 
 DOCS = Path(__file__).resolve().parent
-NOTICE = "<!-- Written by docs/generate.py; change the method's own docstring instead. -->\n"
+sys.path.insert(0, str(DOCS))
+from reference import functions_page, reference_page, table  # noqa: E402
+
+NOTICE = "<!-- Written by docs/generate.py; change the docstrings instead. -->\n"
 KINDS = {
     "label": "label; it looks at the labels only, so the control learns from it as well",
     "response": "response; it compares logits",
@@ -48,6 +51,7 @@ PARTS = {
     "Network": "teacher, student",
     "InputSettings": "teacher.input, student.input",
     "DataSpec": "data",
+    "MixSpec": "data.mix",
     "TermSpec": "objective.TERM",
     "RampSpec": "objective.TERM.weight, as a ramp",
     "StepsSpec": "objective.TERM.weight, in steps",
@@ -56,6 +60,9 @@ PARTS = {
     "TrainSpec": "train",
     "OptimizerSpec": "train.optimizer",
     "ScheduleSpec": "train.schedule",
+    "EmaSpec": "train.ema",
+    "CheckpointSpec": "train.checkpoint",
+    "MetricSpec": "metrics.NAME",
     "ControlSpec": "control, as a mapping",
     "VariantSpec": "variants.NAME",
     "ExportSpec": "export",
@@ -68,6 +75,8 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "methods.md": methods_page(),
         DOCS / "papers.md": papers_page(),
+        DOCS / "reference.md": reference_page(NOTICE),
+        DOCS / "functions.md": functions_page(NOTICE),
         DOCS / "comparison.md": filled(DOCS / "comparison.md", comparison_parts()),
         DOCS / "recipe.md": filled(DOCS / "recipe.md", {"keys": recipe_keys}),
         DOCS / "commands.md": filled(DOCS / "commands.md", command_parts()),
@@ -93,12 +102,6 @@ def filled(page: Path, parts: Mapping[str, Callable[[], str]]) -> str:
     if missing := set(parts) - found:
         raise ValueError(f"{page.name} has no place for: {', '.join(sorted(missing))}")
     return result
-
-
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 # Methods
@@ -153,7 +156,7 @@ def section(card: dict[str, Any]) -> str:
         facts.append("- Needs class indices: mixed labels are refused.")
     if card["stage"] in STAGES:
         facts.append(f"- Stages: {STAGES[card['stage']]}; see [stages](recipe.md#stages).")
-    facts += [f"- Between unlike networks: {card['unlike']}"] if card["unlike"] else []
+    facts += [f"- Between unlike networks: {addresses(card['unlike'])}"] if card["unlike"] else []
     facts += ["- Draws random numbers."] if card["random"] else []
     facts += ["- Remembers earlier batches."] if card["stateful"] else []
     facts += ["- Compares the samples of a batch with each other."] if card["compares_samples"] else []
@@ -187,6 +190,11 @@ def plain(value: object) -> str:
     return "null" if value is None else str(value)
 
 
+def addresses(text: str) -> str:
+    """A text with its addresses as links."""
+    return re.sub(r"https?://[^\s)]*[^\s).,;]", r"<\g<0>>", text)
+
+
 def prose(doc: str) -> str:
     """A docstring as Markdown: indented equations become blocks, other lines stay paragraphs."""
     blocks = []
@@ -195,7 +203,7 @@ def prose(doc: str) -> str:
         if all(line.startswith("    ") for line in lines):
             blocks.append("```text\n" + "\n".join(line[4:] for line in lines) + "\n```")
         else:
-            blocks.append(re.sub(r"https?://[^\s)]*[^\s).,;]", r"<\g<0>>", "\n".join(lines)))
+            blocks.append(addresses("\n".join(lines)))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -243,9 +251,14 @@ def comparison_parts() -> dict[str, Callable[[], str]]:
     )
     costs = ("Method", "Needs", "A step costs", "Gain, points (95 % interval)")
     return {
-        "outcomes": lambda: table(figures, outcomes()),
-        "side by side": lambda: table(costs, side_by_side(cards())),
+        "outcomes": lambda: unbroken(table(figures, outcomes())),
+        "side by side": lambda: unbroken(table(costs, side_by_side(cards()))),
     }
+
+
+def unbroken(text: str) -> str:
+    """A text whose figures and their limits stay on one line."""
+    return re.sub(r"(?<=\d) (±|to) (?=[+−\d])", "\u00a0\\1\u00a0", text)
 
 
 # Recipes
@@ -302,6 +315,8 @@ def words(field: dict[str, Any]) -> str:
     if "enum" in field or "const" in field:
         return ", ".join(f"`{item}`" for item in field.get("enum", [field.get("const")]))
     kind = field.get("type", "anything")
+    if isinstance(kind, list):
+        return " or ".join(words({"type": one}) for one in kind)
     if kind == "array":
         return f"list of {words(field.get('items', {}))}"
     if kind == "object":
