@@ -403,3 +403,31 @@ def test_compiled_and_not_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_public() -> None:
     assert limbeck.distill is distill
     assert limbeck.Distilled is Distilled
+
+
+def test_the_average_of_the_weights_is_what_the_student_has_in_the_end() -> None:
+    """A decay that forgets nothing leaves the untrained student; without it, the student has learnt."""
+    kept, plain = net(dropout=0.0), net(dropout=0.0)
+    before = state(kept)
+    options = {"objective": {"ce": 1.0}, "epochs": 3, **QUIET}
+    distill(None, kept, loader(), ema=limbeck.Averaging(0.9999999, "constant"), **options)
+    distill(None, plain, loader(), **options)
+    for name, value in state(kept).items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, before[name], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(state(plain)["0.weight"], before["0.weight"], atol=1e-2)
+
+
+def test_biases_and_norms_can_be_spared_weight_decay() -> None:
+    strong = {"name": "sgd", "lr": 0.1, "weight_decay": 5.0}
+    found = {}
+    for decays in (True, False):
+        student = net()
+        with torch.no_grad():
+            student[1].weight.fill_(3.0)
+        distill(
+            None, student, loader(), objective={"ce": 1.0}, epochs=2, decay_bias_and_norm=decays,
+            **{**QUIET, "optimizer": strong},
+        )  # fmt: skip
+        found[decays] = float(student[1].weight.detach().abs().mean())
+    assert found[True] < 1.0 < 2.0 < found[False]

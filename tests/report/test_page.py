@@ -257,3 +257,30 @@ def test_runs_that_cannot_be_compared_are_refused(make_run: Make, tmp_path: Path
         write_many([make_run("a"), other], tmp_path / "many.html")
     with pytest.raises(InputError, match="no run"):
         write_many([], tmp_path / "many.html")
+
+
+def test_what_was_taken_and_further_figures_are_told(tmp_path: Path) -> None:
+    """A run that takes the mean of its best epochs does not claim the last one's figures."""
+    import limbeck
+    from limbeck.recipe import Recipe
+
+    recipe = Recipe.from_dict(
+        {
+            "name": "taken",
+            "seeds": 2,
+            "student": {"model": "py:limbeck.students.small:mlp", "width": 8},
+            "data": {"source": "digits", "samples": 200, "batch_size": 50, "validation": 0.2},
+            "objective": {"cross_entropy": 1},
+            "control": False,
+            "train": {"epochs": 3, "ema": 0.9, "checkpoint": {"take": "average", "best": 2}},
+            "metrics": ["top5"],
+            "export": {"formats": []},
+        }
+    )
+    result = limbeck.run(recipe, tmp_path / "run")
+    text = (tmp_path / "run/report.html").read_text()
+    assert "the verdict takes the mean weights of the epochs with the best accuracy" in text
+    assert "moving average of the weights over the steps (decay 0.9)" in text
+    assert "Student: mean of the best epochs" in text
+    mean = 100 * sum(result["student"]["metrics"]["top5"]) / 2
+    assert f"{mean:.2f}" in text

@@ -75,7 +75,7 @@ def _summary(result: dict[str, Any], out: Path) -> None:
     heads = ("method", metric, "best epoch", unit, "95 % interval", "agreement", "ece", "time")
     table(heads, rows)
     typer.echo(
-        f"{seeds} seed{'s' * (seeds > 1)}. Gain: last epoch, paired with the control by seed. The best of "
+        f"{seeds} seed{'s' * (seeds > 1)}. Gain: paired with the control by seed. The best of "
         "several methods is partly luck."
     )
     for name, found in result["variants"].items():

@@ -8,7 +8,7 @@ from limbeck.report.record import Record
 from limbeck.report.render import Table
 from limbeck.report.values import mapping, mean, number
 
-__all__ = ["averaging", "choices", "further", "taken"]
+__all__ = ["averaging", "choices", "further", "short", "taken"]
 
 NAMES = {"last": "Last epoch", "best": "Best epoch", "average": "Mean of the best epochs"}
 
@@ -27,6 +27,12 @@ def taken(record: Record) -> str:
     if take == "average":
         return f"the mean weights of the epochs with the best {watched} on the validation part"
     return "the last epoch"
+
+
+def short(record: Record) -> str:
+    """The same as the head of a column."""
+    take = mapping(_train(record).get("checkpoint")).get("take")
+    return {"best": "epoch chosen", "average": "mean of epochs"}.get(str(take), "last epoch")
 
 
 def averaging(record: Record) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.errors import InputError
-from limbeck.report import figures, words
+from limbeck.report import checkpoints, figures, words
 from limbeck.report.record import Record, read
 from limbeck.report.render import Table, render, store
 
@@ -98,7 +98,9 @@ def _cells(record: Record) -> tuple[str, ...]:
 
 def _notes(records: Sequence[Record]) -> list[str]:
     metric = records[0].metric
-    text = f"Teacher, control and student: {metric} after the last epoch; size and latency are the student’s."
+    ends = {checkpoints.taken(record) for record in records}
+    taken = f"of {ends.pop()}" if len(ends) == 1 else "of the weights that each run takes in the end"
+    text = f"Teacher, control and student: {metric} {taken}; size and latency are the student’s."
     if any(len(record.seeds) > 1 for record in records):
         text += " ± is the standard deviation over seeds."
     if len(records) > 1:

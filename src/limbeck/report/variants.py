@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.report import curves, figures, words
+from limbeck.report import checkpoints, curves, figures, words
 from limbeck.report.charts import Figure
 from limbeck.report.record import Record, Row, parts, read
 from limbeck.report.render import Table, render
@@ -86,7 +86,7 @@ def _table(whole: Record, found: Sequence[Record]) -> Table:
     metric = whole.metric.capitalize()
     columns = (
         "",
-        f"{metric}, last epoch",
+        f"{metric}, {checkpoints.short(whole)}",
         f"{metric}, best epoch",
         "Gain, points" if words.percent(whole.metric) else "Gain",
         "95 % interval",
@@ -123,7 +123,7 @@ def _notes(whole: Record, found: Sequence[Record]) -> list[str]:
     if any(mean(record.rows["student"].best) is not None for record in found):
         notes.append(
             "The best epoch is picked in hindsight on the test set; it stands here for comparison with the "
-            "literature, and the gain takes the last epoch."
+            f"literature, and the gain takes {checkpoints.taken(whole)}."
         )
     if len(found) > 1:
         notes.append(
