@@ -174,7 +174,8 @@ def _teachers(taught: Taught, metric: str) -> dict[str, Any] | None:
         metric: taught.figures[metric],
         **_size(taught.teacher.network.model),
         "frozen": True,
-        **{k: taught.figures[k] for k in ("loss", "ece", "per_class", "metrics") if k in taught.figures},
+        **{k: taught.figures[k] for k in ("loss", "ece", "per_class")},
+        **({"metrics": taught.figures["metrics"]} if taught.figures["metrics"] else {}),
     }
 
 
@@ -239,7 +240,7 @@ def _figures(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
         rows["checkpoints"] = lambda o: o.evaluation["checkpoints"]
         rows["taken"] = lambda o: o.evaluation["taken"]
     found: dict[str, Any] = {name: [read(o) for o in outcomes] for name, read in rows.items()}
-    further = outcomes[0].evaluation.get("metrics", {})
+    further = outcomes[0].evaluation["metrics"]
     if further:
         found["metrics"] = {name: [o.evaluation["metrics"][name] for o in outcomes] for name in further}
     return found

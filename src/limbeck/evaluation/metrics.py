@@ -62,11 +62,7 @@ class Evaluation:
             "per_class": [_or_null(value) for value in self.per_class],
             "agreement": self.agreement,
             "kl": self.kl,
-            **(
-                {"metrics": {name: _or_null(value) for name, value in self.metrics.items()}}
-                if self.metrics
-                else {}
-            ),
+            "metrics": {name: _or_null(value) for name, value in self.metrics.items()},
         }
 
     def figure(self, name: str) -> float | None:
