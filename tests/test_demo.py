@@ -17,8 +17,9 @@ from torch import Tensor
 from limbeck import cli, models, weights
 from limbeck.build import load_data, make_student, prepare
 from limbeck.commands import distill
+from limbeck.overrides import apply_overrides
 from limbeck.phase import Phase
-from limbeck.reading import apply_overrides, read_yaml
+from limbeck.reading import read_yaml
 from limbeck.recipe import Recipe
 from limbeck.teachers import Frozen
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import InputError
-from limbeck.reading import apply_overrides, read_yaml, shown, write_yaml
+from limbeck.overrides import apply_overrides
+from limbeck.reading import read_yaml, shown, write_yaml
 from limbeck.recipe.plain import plain
 
 fuzz = settings(max_examples=300, deadline=None, derandomize=True, database=None)

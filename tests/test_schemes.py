@@ -118,10 +118,10 @@ def test_placing_takes_the_teacher_along(monkeypatch: pytest.MonkeyPatch) -> Non
     runtime = Runtime("cpu")
     teacher = Noting()
     placed: list[Any] = []
-    monkeypatch.setattr(runtime, "place", placed.append)
+    monkeypatch.setattr(runtime, "place", lambda *given, learns: placed.append((*given, learns)))
     scheme = Offline(Tapped(network()), Objective({"kd": 1.0}), teacher)
     scheme.place(runtime)
-    assert placed == [scheme]
+    assert placed == [(scheme, "student", True)]
     assert teacher.placed == [runtime]
 
 

@@ -119,7 +119,12 @@ def test_it_is_given_back_as_it_came() -> None:
 
 def test_placing_moves_and_compiles_once() -> None:
     placed: list[nn.Module] = []
-    runtime = cast(Runtime, SimpleNamespace(place=placed.append, device=torch.device("cpu"), compile=True))
+    runtime = cast(
+        Runtime,
+        SimpleNamespace(
+            place=placed.append, shards=lambda part: False, device=torch.device("cpu"), compile=True
+        ),
+    )
     frozen = Frozen(Tapped(network(), ["0"]), [1, 2])
     frozen.place(runtime)
     compiled = frozen.network._compiled_call_impl

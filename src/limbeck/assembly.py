@@ -55,10 +55,10 @@ def rehearse(scheme: Offline, data: Data, runtime: Runtime) -> None:
     few = np.arange(min(PROBE_SAMPLES, len(data.train)), dtype=np.int64)
     batch = runtime.put(data.train.take(few, 0, 0))
     count = len(scheme.objective.stages) + 1 if isinstance(scheme.objective, Staged) else 1
-    runtime.place(scheme)
+    runtime.place(scheme, scheme.trains, learns=True)
     teacher = scheme.teacher.network if isinstance(scheme.teacher, Frozen) else None
-    if teacher is not None:  # not by its own `place`, which would have it compiled for this size
-        runtime.place(teacher)
+    if isinstance(scheme.teacher, Frozen):
+        scheme.teacher.place(runtime, compiles=False)
     scheme.train()
     with torch.no_grad(), eager(scheme if teacher is None else teacher), runtime.autocast():
         for number in range(count):

@@ -16,6 +16,7 @@ from limbeck import weights
 from limbeck.evaluation.metrics import Evaluation
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Checkpoint
+from limbeck.training.sharding import is_part, load_state, whole_state
 
 __all__ = ["Choosing"]
 
@@ -59,7 +60,8 @@ class Choosing:
         self.kept.sort(key=lambda entry: (-self._sign * entry["value"], entry["epoch"]))
         del self.kept[self._number :]
         if any(entry["epoch"] == epoch for entry in self.kept):
-            self._runtime.first(lambda: weights.save(model, self._file(epoch)))
+            state = whole_state(model, keep=self._runtime.main)
+            self._runtime.first(lambda: weights.save(state, self._file(epoch)))
 
     def tidy(self) -> None:
         """Remove the weights of epochs that are not among the best any more.
@@ -85,7 +87,7 @@ class Choosing:
             What `figures` gives for the weights that are taken; and `taken`, `watch` and `checkpoints`: the
             figures of the last epoch, of the best, and of the mean where that is asked for.
         """
-        last = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        last = {name: value.detach().clone() for name, value in whole_state(model).items()}
         states: dict[str, dict[str, Tensor]] = {"last": last}
         told: dict[str, dict[str, Any]] = {"last": {"epoch": epoch}}
         if self.kept:
@@ -98,7 +100,7 @@ class Choosing:
         taken = self.checkpoint.take if self.checkpoint.take in states else "last"
         found: dict[str, tuple[Evaluation, Evaluation]] = {}
         for name, state in states.items():
-            model.load_state_dict(state)
+            load_state(model, state)
             found[name] = test, held_out = figures()
             told[name] |= {
                 "accuracy": test.figure("accuracy"),
@@ -106,9 +108,10 @@ class Choosing:
                 "validation": held_out.figure("accuracy"),
                 "watched": held_out.figure(self.checkpoint.watch),
             }
-            if name == "best":
-                self._runtime.first(lambda: weights.save(model, self._folder / "best.safetensors"))
-        model.load_state_dict(states[taken])
+        best = states.get("best")
+        if best is not None:
+            self._runtime.first(lambda: weights.save(best, self._folder / "best.safetensors"))
+        load_state(model, states[taken])
         return *found[taken], {"taken": taken, "watch": self.checkpoint.watch, "checkpoints": told}
 
     def _file(self, epoch: int) -> Path:
@@ -116,15 +119,17 @@ class Choosing:
 
     def _read(self, epoch: int, model: nn.Module) -> dict[str, Tensor]:
         """The weights of an epoch, in all processes, whether or not they see the first one's files."""
-        state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        found: dict[str, Tensor] = {}
+        self._runtime.first(lambda: found.update(weights.read(self._file(epoch))))
+        return {name: self._shared(found.get(name), own) for name, own in model.state_dict().items()}
 
-        def read() -> None:
-            for name, value in weights.read(self._file(epoch)).items():
-                state[name].copy_(value)
-
-        self._runtime.first(read)
-        self._runtime.same(state.values())
-        return state
+    def _shared(self, read: Tensor | None, own: Tensor) -> Tensor:
+        """What the first process has read, in all of them; on the CPU where the network is shared out."""
+        value = torch.empty(own.shape, dtype=own.dtype, device=own.device)
+        if read is not None:
+            value.copy_(read)
+        self._runtime.same([value])
+        return value.cpu() if is_part(own) else value
 
 
 def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:

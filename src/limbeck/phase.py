@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from limbeck.training.ema import Ema
 from limbeck.training.memory import Memory
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Checkpoint, Training
+from limbeck.training.sharding import opened, whole_state
 from limbeck.training.trainer import Step, Trainer
 
 __all__ = ["Interrupted", "Outcome", "Phase"]
@@ -168,9 +169,7 @@ class Phase:
                 self.runtime.same_buffers(scheme)
             if ema is not None:
                 ema.settle()
-            outcome = self._finish(scheme, memory, choosing, teacher_logits)
-            self._show(scheme, outcome, teacher_logits, trainer.saved_step)
-            return outcome
+            return self._finish(scheme, memory, choosing, teacher_logits, trainer.saved_step)
 
     def _show(self, scheme: Offline, outcome: Outcome, teacher_logits: Tensor | None, step: int) -> None:
         """Send the final figures to the trackers, and a picture of some samples."""
@@ -178,7 +177,8 @@ class Phase:
             return
         few = np.linspace(0, len(self.data.test) - 1, min(SHOWN, len(self.data.test))).astype(np.int64)
         test, classes = self.data.test.subset(few), self.data.train.classes
-        _, student = ask(scheme.student, test, self.runtime, len(few), classes=len(classes))
+        with opened(scheme):
+            _, student = ask(scheme.student, test, self.runtime, len(few), classes=len(classes))
         if self._tracked is None:
             return
         images = test.take(np.arange(len(few), dtype=np.int64), None, 0).input
@@ -191,7 +191,7 @@ class Phase:
         """The average of the student's weights, over all stages."""
         if self.settings.ema is None:
             return None
-        self.runtime.place(scheme)  # now, so that the average lies where the weights do
+        scheme.place(self.runtime)  # now, so that the average lies where the weights do
         return Ema(scheme.student, self.settings.ema, self.settings.epochs * steps)
 
     def _choosing(self, memory: Memory) -> Choosing | None:
@@ -284,16 +284,17 @@ class Phase:
         return None if self.data.validation is None else self._ask(scheme, self.data.validation)
 
     def _ask(self, scheme: Scheme, samples: Samples, **options: Any) -> Evaluation:
-        return ask(
-            scheme.student,
-            samples,
-            self.runtime,
-            self.eval_batch_size,
-            classes=len(self.data.classes),
-            workers=self.workers,
-            figures=self.figures,
-            **options,
-        )[0]
+        with opened(scheme):
+            return ask(
+                scheme.student,
+                samples,
+                self.runtime,
+                self.eval_batch_size,
+                classes=len(self.data.classes),
+                workers=self.workers,
+                figures=self.figures,
+                **options,
+            )[0]
 
     @staticmethod
     def _telling(epoch: int, epochs: int) -> bool:
@@ -302,7 +303,12 @@ class Phase:
         return epoch % every == 0 or epoch == epochs
 
     def _finish(
-        self, scheme: Offline, memory: Memory, choosing: Choosing | None, teacher_logits: Tensor | None
+        self,
+        scheme: Offline,
+        memory: Memory,
+        choosing: Choosing | None,
+        teacher_logits: Tensor | None,
+        step: int,
     ) -> Outcome:
         network, held_out = scheme.student.model, self.data.validation
 
@@ -317,16 +323,19 @@ class Phase:
             )
             figures = {**found.to_json(), "validation": valid.figure("accuracy"), **chosen}
         outcome = Outcome(figures, memory.history, memory.seconds, self.folder / f"{self._name}.safetensors")
-        self.runtime.first(lambda: self._save(scheme, outcome))
+        # Before the training counts as done: a kill in between must not lose it.
+        self._show(scheme, outcome, teacher_logits, step)
+        state = whole_state(network, keep=self.runtime.main)
+        self.runtime.first(lambda: self._save(scheme, state, outcome))
         self.runtime.first(memory.states.clear)
         return outcome
 
-    def _save(self, scheme: Offline, outcome: Outcome) -> None:
+    def _save(self, scheme: Offline, state: Mapping[str, Tensor], outcome: Outcome) -> None:
         train = self.data.train
         student = scheme.student.model
         shape = notes(classes=len(self.data.classes), channels=train.channels, size=train.size)
         composed = {} if scheme.objective.reused is None else notes_of(student)
-        weights.save(student, outcome.file, {**shape, **composed})
+        weights.save(state, outcome.file, {**shape, **composed})
         record = {
             "role": self.role,
             "seed": self.seed,

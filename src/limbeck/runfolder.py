@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +20,15 @@ FREE = (
     ("export",),
     ("train", "save_every"),
     ("train", "workers"),
+    ("train", "shard"),
     ("data", "eval_batch_size"),
 )
 """What may differ on resuming: it does not change what a finished training found.
 
 Of the seeds, the first must stay where the teacher is trained: it is the teacher's.
 """
+
+MARK = ".seen-by-all"
 
 
 class RunFolder:
@@ -71,6 +75,25 @@ class RunFolder:
         finally:
             held.release()
 
+    def mark(self, token: str) -> None:
+        """Leave a word for the other processes of this run; see `sees`."""
+        write_atomically(self.path / MARK, token)
+
+    def sees(self, token: str) -> bool:
+        """Whether this process sees the word that the first one left."""
+        end = time.monotonic() + 5
+        while True:
+            with contextlib.suppress(OSError):
+                if (self.path / MARK).read_text() == token:
+                    return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)  # a network's file system may show it a moment later
+
+    def unmark(self) -> None:
+        """Take the word away again."""
+        (self.path / MARK).unlink(missing_ok=True)
+
     @contextmanager
     def training(self, role: str, seed: int) -> Iterator[None]:
         """Keep others away from one training: a worker may live a moment longer than the run that it was of.
@@ -101,7 +124,7 @@ class RunFolder:
             InputError: it holds another run, or one that `resume` was not asked for.
         """
         # The recipe comes first, so that a run killed at its very start leaves nothing else behind.
-        own = {".lock", f".{self.recipe.name}.part"}
+        own = {".lock", f".{self.recipe.name}.part", MARK, f".{MARK}.part"}
         foreign = [p.name for p in self.path.iterdir() if p.name not in own]
         if foreign and not self.recipe.exists():
             raise InputError(

@@ -7,7 +7,9 @@ run can be killed at any moment and goes on where it was.
 import contextlib
 import signal
 import threading
+import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from limbeck.teaching import Teaching, teachers_objective
 from limbeck.tracking import Tracking
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.runtime import Runtime
+from limbeck.training.shard_trial import try_optimizer
 
 __all__ = ["Run", "run"]
 
@@ -117,6 +120,10 @@ class Run:
                 self.folder.check(self.recipe, resume)
 
             self.runtime.first(take)
+            if self.runtime.world > 1:
+                self._check_shared()
+            elif self.recipe.train.shard:
+                self.display.say("train.shard: has no effect on one process, which holds all networks whole")
             self.display.say(f"{self.recipe.name}: reads the data and builds everything once")
             self._load()
             self._rehearse()
@@ -132,6 +139,24 @@ class Run:
         self.teaching.read(self.folder.answers)
         with self._stopping():
             yield
+
+    def _check_shared(self) -> None:
+        """Every process must see the folder: states are read, and a trained teacher, by all of them.
+
+        Raises:
+            InputError: some do not see what the first one writes there.
+        """
+        token = self.runtime.told(uuid.uuid4().hex)
+        self.runtime.first(lambda: self.folder.mark(token))
+        sees = torch.tensor([int(self.folder.sees(token))], device=self.runtime.device)
+        blind = self.runtime.world - int(self.runtime.gather(sees).sum())
+        self.runtime.first(self.folder.unmark)
+        if blind:
+            raise InputError(
+                f"{self.folder.path}: {blind} of {self.runtime.world} processes do not see what "
+                "the first one writes there. With several machines, --out must lie on storage that all of "
+                "them share, under the same path."
+            )
 
     def _load(self) -> None:
         self.data = load_data(self.recipe)
@@ -162,15 +187,19 @@ class Run:
             teacher = self.teaching.stand_in(objective.teacher_taps) if objective.needs_teacher else None
             scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
             rehearse(scheme, data, self.runtime)
-        own = [recipe.control.train] if isinstance(recipe.control, ControlSpec) else []
-        own += [recipe.teacher.train] if recipe.teacher is not None else []
-        for spec in (recipe.train, *own):
+        own = recipe.control.train if isinstance(recipe.control, ControlSpec) else None
+        first = recipe.teacher.train if recipe.teacher is not None else None
+        for spec, part in ((recipe.train, "student"), (own, "student"), (first, "teacher")):
             if spec is not None:
                 chosen = settings(spec)
                 build_schedule(build_optimizer(list(scheme.named_parameters()), chosen), chosen, 1)
                 Plan(seed, len(data.train), recipe.data.batch_size).batches(
                     0, world=self.runtime.world, parts=chosen.accumulate
                 )
+                if self.runtime.shards(part):
+                    try_optimizer(
+                        partial(build_optimizer, settings=chosen), spec.optimizer.name, self.runtime.device
+                    )
 
     def _all(self) -> dict[str, Any]:
         self.teaching.examine(self._objective(self._taught[0]).teacher_taps)
@@ -288,4 +317,6 @@ class Run:
 
 
 def _runtime(train: TrainSpec) -> Runtime:
-    return Runtime(train.device, train.precision, train.compile, train.channels_last, train.threads)
+    return Runtime(
+        train.device, train.precision, train.compile, train.channels_last, train.threads, train.shard
+    )

@@ -62,12 +62,14 @@ class Teaching:
     def network(self, taps: list[str]) -> Frozen | None:
         """The teacher that reads these layers; the one that was asked for last is kept.
 
-        Training it first, where the recipe says so, happens here, once.
+        Training it first, where the recipe says so, happens here, once. One that will be shared out among
+        processes is built anew each time: methods look at whole layers when they are set up.
         """
         spec = self.recipe.teacher
         if spec is None:
             return None
-        if self._built is None or self._built[0] != tuple(taps):
+        if self._built is None or self._built[0] != tuple(taps) or self.runtime.shards("teacher"):
+            self._built = None  # before the next is there: both need not fit
             built = self._trained(spec, taps) if spec.train else make_teacher(self.recipe, self.data, taps)
             self._built = (tuple(taps), built)
         return self._built[1]
@@ -86,6 +88,7 @@ class Teaching:
             torch.manual_seed(seed)
             built = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
             scheme = make_scheme(built, teachers_objective(self.recipe), None, self.data, seed)
+            scheme.trains = "teacher"
             done = phase.run(scheme)
             scheme.student.close()
         self.seconds = done.seconds
@@ -106,7 +109,7 @@ class Teaching:
             return
         self._warn()
         # Not compiled yet: the test set comes in other batch sizes, for which it would be compiled in vain.
-        self.runtime.place(teacher.network)
+        teacher.place(self.runtime, compiles=False)
         network = teacher.network if teacher.classes is None else _Picked(teacher)
         with self.display.bar("teacher on the test set", len(self.data.test), "samples") as bar:
             found, self.logits = ask(

@@ -259,14 +259,16 @@ def _some(keys: list[str]) -> str:
     return ", ".join(keys[:SHOWN]) + (", …" if len(keys) > SHOWN else "")
 
 
-def save(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def save(
+    model: nn.Module | Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a network's plain state as safetensors, whole or not at all.
 
     A reader finds the old file or the new one, never a part. Tensors that share memory are written once for
     each name. Equal weights and notes give equal bytes.
 
     Args:
-        model: its `state_dict()` is written, from any device.
+        model: its `state_dict()` is written, from any device; or such a state itself.
         path: the file; an existing one is replaced.
         metadata: notes for the head of the file.
 
@@ -284,11 +286,11 @@ def save(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None
         _order_notes(part)
 
 
-def _plain(model: nn.Module) -> dict[str, Tensor]:
+def _plain(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous tensors on the CPU, no two of which share memory."""
     plain: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for key, value in model.state_dict().items():
+    for key, value in (model.state_dict() if isinstance(model, nn.Module) else model).items():
         tensor = value.detach().cpu().contiguous()
         storage = tensor.untyped_storage().data_ptr()
         plain[key] = tensor.clone() if storage in seen else tensor

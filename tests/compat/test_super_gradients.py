@@ -1,95 +1,18 @@
-"""SuperGradients' seven steps come to the recipe that they mean, run, and refuse what they cannot mean."""
+"""SuperGradients' seven steps come to the recipe that they mean, and run."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
-from torch.nn import functional as F
+from words import DATA, NORMALISATION, SHORT, TRAIN, small, tutorial
 
 from limbeck.compat import super_gradients as sg
 from limbeck.compat.super_gradients.training import translate
 from limbeck.errors import InputError
 from limbeck.recipe import Recipe
-
-TRAIN: dict[str, Any] = {
-    "max_epochs": 310,
-    "lr_mode": "cosine",
-    "lr_warmup_epochs": 5,
-    "lr_cooldown_epochs": 10,
-    "initial_lr": 5e-3,
-    "ema": True,
-    "mixed_precision": False,
-    "loss": sg.KDLogitsLoss(sg.LabelSmoothingCrossEntropyLoss(), distillation_loss_coeff=0.8),
-    "optimizer": "Lamb",
-    "optimizer_params": {"weight_decay": 0.02},
-    "train_metrics_list": [sg.Accuracy()],
-    "valid_metrics_list": [sg.Accuracy(), sg.Top5()],
-    "metric_to_watch": "Accuracy",
-    "greater_metric_to_watch_is_better": True,
-    "loss_logging_items_names": ["Loss", "Task Loss", "Distillation Loss"],
-    "average_best_models": True,
-    "zero_weight_decay_on_bias_and_bn": True,
-    "batch_accumulate": 1,
-}
-DATA: dict[str, Any] = {
-    "resize_size": 256,
-    "crop_size": 224,
-    "batch_size": 192,
-    "val_batch_size": 256,
-    "random_erase_prob": 0,
-    "random_erase_value": "random",
-    "train_interpolation": "random",
-    "rand_augment_config_string": "rand-m7-mstd0.5",
-    "cutmix": True,
-    "cutmix_params": {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "label_smoothing": 0.0},
-    "aug_repeat_count": 3,
-}
-SHORT: dict[str, Any] = {"max_epochs": 3, "lr_warmup_epochs": 1, "lr_cooldown_epochs": 1}
-NORMALISATION: dict[str, Any] = {
-    "mean_original": [0.485, 0.456, 0.406],
-    "std_original": [0.229, 0.224, 0.225],
-    "mean_required": [0.5, 0.5, 0.5],
-    "std_required": [0.5, 0.5, 0.5],
-}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Photographs of two classes that can be told apart by their colour."""
-    drawn = np.random.default_rng(0)
-    for part, count in (("train", 24), ("val", 8)):
-        for kind, colour in (("red", 0), ("blue", 2)):
-            place = tmp_path / "photographs" / part / kind
-            place.mkdir(parents=True)
-            for number in range(count):
-                pixels = drawn.integers(0, 90, (40, 40, 3), dtype=np.uint8)
-                pixels[..., colour] += 150
-                Image.fromarray(pixels).save(place / f"{number}.png")
-    return tmp_path / "photographs"
-
-
-def tutorial(folder: Path, root: Path, **changes: Any) -> sg.KDModel:
-    """The seven steps as the tutorial writes them, up to the training."""
-    kd_model = sg.KDModel(
-        experiment_name="tutorial", device="cpu", multi_gpu=sg.MultiGPUMode.OFF, ckpt_root_dir=root
-    )
-    dataset = sg.ImageNetDatasetInterface(data_dir=folder, dataset_params={**DATA, **changes})
-    kd_model.connect_dataset_interface(dataset, data_loader_num_workers=8)
-    kd_model.build_model(
-        student_architecture="resnet50",
-        teacher_architecture="beit_base_patch16_224",
-        student_arch_params={"num_classes": 1000},
-        teacher_arch_params={"num_classes": 1000, "image_size": [224, 224], "patch_size": [16, 16]},
-        checkpoint_params={"teacher_pretrained_weights": "imagenet"},
-        arch_params={"teacher_input_adapter": sg.NormalizationAdapter(**NORMALISATION)},
-        run_teacher_on_eval=True,
-    )
-    return kd_model
 
 
 def test_the_tutorial_comes_to_its_recipe(folder: Path, tmp_path: Path) -> None:
@@ -148,19 +71,31 @@ def test_it_is_the_ready_recipe(folder: Path, tmp_path: Path) -> None:
         assert own["data"][key] == ready["data"][key]
 
 
-def small(folder: Path, root: Path, teacher: Path | None) -> sg.KDModel:
-    kd_model = sg.KDModel(experiment_name="small", device="cpu", ckpt_root_dir=root)
-    data = {**DATA, "crop_size": 32, "resize_size": 36, "batch_size": 8, "val_batch_size": 16}
-    dataset = sg.ImageNetDatasetInterface(data_dir=folder, dataset_params=data, watched=0.2)
-    kd_model.connect_dataset_interface(dataset)
-    kd_model.build_model(
-        student_architecture="resnet8",
-        teacher_architecture="resnet20",
-        student_arch_params={"num_classes": 2},
-        teacher_arch_params={"num_classes": 2},
-        checkpoint_params={} if teacher is None else {"teacher_checkpoint_path": teacher},
-    )
-    return kd_model
+@pytest.mark.filterwarnings("default")
+def test_load_checkpoint_goes_on_with_the_run_of_the_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run that was killed; and `silent_mode` says nothing while it works."""
+    from limbeck import phase
+
+    params = {**TRAIN, **SHORT, "valid_metrics_list": [], "silent_mode": True}
+    kd_model = small(folder, tmp_path / "runs", None)
+    ended = phase.Phase._epoch
+
+    def killed(self: Any, step: Any, *rest: Any) -> None:
+        if step.epoch == 2:
+            raise KeyboardInterrupt
+        ended(self, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(phase.Phase, "_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            kd_model.train(params)
+    again = small(folder, tmp_path / "runs", None, load_checkpoint=True)
+    again.train(params)
+    assert again.result is not None
+    assert len(again.result["student"]["accuracy"]) == 1
+    assert "epoch" not in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("default")
@@ -180,6 +115,8 @@ def test_the_seven_steps_run(folder: Path, tmp_path: Path) -> None:
     assert kd_model.net(torch.rand(2, 3, 32, 32)).shape == (2, 2)
     assert not kd_model.net.training
     assert (tmp_path / "runs/small/report.html").exists()
+    with pytest.raises(InputError, match="holds a run already; another name"):
+        kd_model.train({**TRAIN, **SHORT})
 
 
 def test_a_teacher_without_weights_is_warned_of_and_taken(folder: Path, tmp_path: Path) -> None:
@@ -208,7 +145,16 @@ def test_mixed_precision_on_a_cpu_is_warned_of() -> None:
         ({"ema_params": {"decay": 0.9, "decay_type": "threshold"}}, "ema",
          {"decay": 0.9, "schedule": "threshold", "beta": 15.0}),
         ({"optimizer": "SGD", "optimizer_params": {"momentum": 0.9}}, "optimizer",
-         {"name": "sgd", "lr": 5e-3, "momentum": 0.9}),
+         {"name": "sgd", "lr": 5e-3, "momentum": 0.9, "weight_decay": 1e-4}),
+        ({"optimizer": "RMSprop", "optimizer_params": {"momentum": 0.5}}, "optimizer",
+         {"name": "rmsprop", "lr": 5e-3, "momentum": 0.5, "weight_decay": 1e-4}),
+        ({"optimizer": "AdamW"}, "optimizer", {"name": "adamw", "lr": 5e-3, "weight_decay": 0.02}),
+        ({"lr_mode": "step", "lr_updates": np.array([3, 6, 305]), "lr_decay_factor": np.float32(0.5)},
+         "schedule", {"name": "step", "warmup_epochs": 5.0, "milestones": [3, 6], "gamma": 0.5}),
+        ({"lr_mode": None}, "schedule", {"name": "constant", "warmup_epochs": 5.0}),
+        ({"ema_params": {"decay": 0.99, "exp_activation": False, "beta": 10}}, "ema",
+         {"decay": 0.99, "schedule": "constant", "beta": 10.0}),
+        ({"torch_compile": True}, "compile", True),
         ({"metric_to_watch": "KDLogitsLoss/Loss", "greater_metric_to_watch_is_better": False,
           "average_best_models": False}, "checkpoint",
          {"take": "last", "best": 10, "watch": "loss", "mode": "min"}),
@@ -233,174 +179,163 @@ def test_a_test_folder_leaves_val_for_watching(folder: Path, tmp_path: Path) -> 
     assert tutorial(folder, tmp_path).to_recipe(TRAIN).data.validation == 0.0
 
 
-WRONG_TRAIN = [
-    ({"max_epoch": 3}, 'unknown key "max_epoch". Did you mean "max_epochs"'),
-    ({"lr_mode": "cosin"}, 'unknown lr_mode "cosin". Did you mean "cosine"'),
-    ({"phase_callbacks": []}, "there are no callbacks here"),
-    ({"loss": "cross_entropy"}, "must be KDLogitsLoss, given str"),
-    ({"loss": sg.KDLogitsLoss(nn.MSELoss())}, "task_loss_fn must be LabelSmoothingCrossEntropyLoss"),
-    ({"loss": sg.KDLogitsLoss(nn.CrossEntropyLoss(), nn.MSELoss())}, "distillation_loss_fn MSELoss"),
-    ({"ema_params": {"beta": 15, "decy": 1}}, 'Did you mean "decay"'),
-    ({"metric_to_watch": "Acuracy"}, 'Did you mean "accuracy"'),
-    ({"valid_metrics_list": [nn.Linear(1, 1)]}, "must be Accuracy"),
-    ({"loss_logging_items_names": ["Loss"]}, "reports 3 parts"),
-    ({"initial_lr": 0}, "initial_lr: is missing"),
-    ({"batch_accumulate": 0}, "must be a whole number from 1 up"),
-    ({"lr_updates": [3]}, "are for lr_mode: step"),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), WRONG_TRAIN, ids=[next(iter(c)) for c, _ in WRONG_TRAIN])
-def test_wrong_train_params_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        translate({**TRAIN, **changes}, "cpu", watches=True)
-
-
-def test_missing_ones_are_asked_for() -> None:
-    for key in ("max_epochs", "loss"):
-        with pytest.raises(InputError, match=f"{key}: is missing"):
-            translate({k: v for k, v in TRAIN.items() if k != key}, "cpu", watches=True)
+def test_an_average_of_the_best_needs_something_to_watch(folder: Path, tmp_path: Path) -> None:
+    kd_model = tutorial(folder, tmp_path)
+    kd_model.connect_dataset_interface(sg.ImageNetDatasetInterface(folder, DATA, watched=0))
     with pytest.raises(InputError, match="there is none: ImageNetDatasetInterface"):
-        translate(TRAIN, "cpu", watches=False)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"batchsize": 3}, 'Did you mean "batch_size"'),
-        ({"cutmix_params": {"mixup": 1}}, 'Did you mean "mixup_alpha"'),
-        ({"train_interpolation": "nearest"}, "unknown train_interpolation"),
-        ({"random_erase_value": 7}, 'must be "random" or 0'),
-        ({"img_mean": [0.5]}, "each network normalises for itself"),
-        ({"crop_size": 0}, "must be a whole number from 1 up"),
-    ],
-)
-def test_wrong_dataset_params_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        sg.ImageNetDatasetInterface("anywhere", {**DATA, **changes})
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"student_architecture": "resnet5"}, 'student_architecture: unknown architecture "resnet5"'),
-        ({"teacher_arch_params": {"num_classes": 10}}, "the student answers 1000 classes and the teacher 10"),
-        ({"teacher_arch_params": {"patch_size": [8, 8]}}, "has 16, given 8"),
-        ({"teacher_arch_params": {"image_size": [384, 384]}}, "has 224, given 384"),
-        ({"checkpoint_params": {"pretrained_weights": "imagenet"}}, "of which network"),
-        ({"checkpoint_params": {"teacher_pretrained_weights": "coco"}}, "unknown teacher_pretrained_weights"),
-        ({"checkpoint_params": {"teacher_pretrained": 1}}, "Did you mean"),
-        ({"arch_params": {"teacher_input_adapter": nn.Identity()}}, "must be a NormalizationAdapter"),
-        ({"arch_params": {"teacher_adapter": None}}, 'Did you mean "teacher_input_adapter"'),
-    ],
-)  # fmt: skip
-@pytest.mark.filterwarnings("ignore:checkpoint_params")
-def test_wrong_networks_are_refused(changes: dict[str, Any], message: str) -> None:
-    given: dict[str, Any] = {
-        "student_architecture": "resnet50",
-        "teacher_architecture": "beit_base_patch16_224",
-        "student_arch_params": {"num_classes": 1000},
-        "checkpoint_params": {"teacher_pretrained_weights": "imagenet"},
-    }
-    with pytest.raises(InputError, match=message):
-        sg.KDModel("x").build_model(**{**given, **changes})
-
-
-def test_steps_in_the_wrong_order_say_which_comes_first(folder: Path) -> None:
-    kd_model = sg.KDModel("x")
-    with pytest.raises(InputError, match="connect_dataset_interface"):
         kd_model.to_recipe(TRAIN)
-    kd_model.connect_dataset_interface(sg.ImageNetDatasetInterface(folder))
-    with pytest.raises(InputError, match="build_model"):
-        kd_model.to_recipe(TRAIN)
+    unsaid = {key: value for key, value in TRAIN.items() if key != "average_best_models"}
+    assert kd_model.to_recipe(unsaid).train.checkpoint.take == "last"
 
 
-def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(InputError, match="torchrun --nproc-per-node N"):
-        sg.KDModel("x", multi_gpu=sg.MultiGPUMode.DISTRIBUTED_DATA_PARALLEL)
-    with pytest.raises(InputError, match="DATA_PARALLEL splits each batch"):
-        sg.KDModel("x", multi_gpu=sg.MultiGPUMode.DATA_PARALLEL)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="OFF, but 2 processes"):
-        sg.KDModel("x", multi_gpu=sg.MultiGPUMode.OFF)
-    sg.KDModel("x", multi_gpu=sg.MultiGPUMode.AUTO)
+def test_a_figure_is_watched_as_is_usual_where_nothing_is_said() -> None:
+    unsaid = {key: value for key, value in TRAIN.items() if "greater" not in key}
+    found = translate({**unsaid, "metric_to_watch": "Loss"}, "cpu", watches=True)
+    assert found.train["checkpoint"]["watch"] == "loss"
+    assert found.train["checkpoint"]["mode"] is None
+
+
+def test_names_of_losses_that_have_no_effect_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="loss_logging_items_names: has no effect"):
+        translate({**TRAIN, "loss_logging_items_names": ["a", "b", "c"]}, "cpu", watches=True)
+
+
+def test_smoothing_of_the_mix_and_of_the_loss_both_act(folder: Path, tmp_path: Path) -> None:
+    """One after the other they are one smoothing: 1 - (1 - 0.1)(1 - 0.2)."""
+    mix = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "label_smoothing": 0.2}
+    loss = sg.KDLogitsLoss(sg.LabelSmoothingCrossEntropyLoss(smooth_eps=0.1), distillation_loss_coeff=0.5)
+    recipe = tutorial(folder, tmp_path, cutmix_params=mix).to_recipe({**TRAIN, "loss": loss})
+    assert recipe.dump()["objective"]["cross_entropy"]["label_smoothing"] == pytest.approx(0.28)
+    off = tutorial(folder, tmp_path, cutmix_params=mix, cutmix=False).to_recipe({**TRAIN, "loss": loss})
+    assert off.dump()["objective"]["cross_entropy"]["label_smoothing"] == 0.1
+    assert off.data.mix is None
+
+
+def test_what_a_mix_leaves_out_is_as_it_is_there() -> None:
+    found = sg.ImageNetDatasetInterface("x", {**DATA, "cutmix_params": {"cutmix_alpha": 1.0}})
+    assert found.mix is not None
+    assert found.mix["mixup"] == 1.0
+    assert found.smoothing == 0.1
+
+
+def test_classes_of_the_mix_must_be_those_of_the_student(folder: Path, tmp_path: Path) -> None:
+    params = {**DATA["cutmix_params"], "num_classes": 10}
+    with pytest.raises(InputError, match="10, but the student answers 1000"):
+        tutorial(folder, tmp_path, cutmix_params=params).to_recipe(TRAIN)
+
+
+def test_class_weights_are_told_of() -> None:
+    loss = sg.KDLogitsLoss(nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0])), distillation_loss_coeff=0.5)
+    with pytest.warns(UserWarning, match="not over their weights"):
+        found = translate({**TRAIN, "loss": loss}, "cpu", watches=True).objective
+    assert found["cross_entropy"] == {"weight": 0.5, "class_weights": [1.0, 2.0]}
+
+
+def test_sizes_of_images_come_to_the_input(folder: Path, tmp_path: Path) -> None:
+    kd_model = sg.KDModel("x", device="cpu", ckpt_root_dir=tmp_path)
+    kd_model.connect_dataset_interface(sg.ImageNetDatasetInterface(folder, DATA))
+    kd_model.build_model(
+        "mobilenetv3_large_100",
+        "beit_base_patch16_224",
+        {"num_classes": 1000, "image_size": [128, 128]},
+        checkpoint_params={"teacher_pretrained_weights": "imagenet"},
+        arch_params={"student_input_adapter": sg.NormalizationAdapter(**NORMALISATION)},
+    )
+    found = kd_model.to_recipe(TRAIN).student.input
+    assert found is not None
+    assert (found.size, found.mean) == (128, (0.5, 0.5, 0.5))
+
+
+def test_a_file_of_the_teacher_wins_over_published_weights(folder: Path, tmp_path: Path) -> None:
+    kd_model = tutorial(folder, tmp_path)
+    with pytest.warns(UserWarning, match="and not the published ones"):
+        kd_model.build_model(
+            "resnet18",
+            "resnet34",
+            checkpoint_params={"teacher_pretrained_weights": "imagenet", "teacher_checkpoint_path": "t.pth"},
+        )
+    teacher = kd_model.to_recipe(TRAIN).teacher
+    assert teacher is not None
+    assert teacher.weights == str(Path("t.pth").resolve())
+    assert not teacher.pretrained
+
+
+def test_a_drifting_teacher_is_not_to_be_had() -> None:
+    with pytest.warns(UserWarning, match="always in eval mode here"):
+        sg.KDModel("x").build_model(
+            "resnet18",
+            "resnet34",
+            checkpoint_params={"teacher_pretrained_weights": "imagenet"},
+            run_teacher_on_eval=False,
+        )
 
 
 # The modules themselves
 
 
-def test_the_loss_is_theirs() -> None:
-    drawn = torch.Generator().manual_seed(0)
-    student, teacher = (torch.randn(4, 3, generator=drawn) for _ in range(2))
-    target = torch.tensor([0, 2, 1, 1])
-    loss = sg.KDLogitsLoss(sg.LabelSmoothingCrossEntropyLoss(smooth_eps=0.1), distillation_loss_coeff=0.8)
-    found, parts = loss(sg.KDOutput(student, teacher), target)
-    task = divergence = 0.0
-    for z, t, y in zip(student.tolist(), teacher.tolist(), target.tolist(), strict=True):
-        logs = [v - math.log(sum(math.exp(w) for w in z)) for v in z]
-        soft = [math.exp(v) / sum(math.exp(w) for w in t) for v in t]
-        task -= sum((0.9 * (c == y) + 0.1 / 3) * logs[c] for c in range(3)) / 4
-        divergence += sum(p * (math.log(p) - q) for p, q in zip(soft, logs, strict=True)) / 4
-    assert loss.component_names == ["Loss", "Task Loss", "Distillation Loss"]
-    assert parts.tolist() == pytest.approx([0.2 * task + 0.8 * divergence, task, divergence], rel=1e-5)
-    assert float(found) == pytest.approx(0.2 * task + 0.8 * divergence, rel=1e-5)
-    assert not parts.requires_grad
+@pytest.mark.filterwarnings("ignore:train_params.mixed_precision")
+def test_a_teacher_with_published_weights(folder: Path, tmp_path: Path, published: nn.Module) -> None:
+    """`teacher_pretrained_weights: "imagenet"` builds the teacher with the weights of the local folder."""
+    from limbeck.build import load_data, prepare
 
-
-def test_the_adapter_is_theirs() -> None:
-    drawn = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    m_o, s_o, m_r, s_r = (torch.tensor(v).view(3, 1, 1) for v in NORMALISATION.values())
-    found = sg.NormalizationAdapter(**NORMALISATION)((drawn - m_o) / s_o)
-    torch.testing.assert_close(found, (drawn - m_r) / s_r)
-    with pytest.raises(InputError, match="as many numbers"):
-        sg.NormalizationAdapter([0.5], [1.0], [0.5, 0.5], [1.0])
-
-
-@pytest.mark.parametrize("kind", [sg.ChannelWiseKnowledgeDistillationLoss, sg.SegKDLoss])
-def test_segmentation_says_what_is_here_instead(kind: Any) -> None:
-    with pytest.raises(InputError, match="not supported; "):
-        kind(temperature=3)
-
-
-def test_the_later_names_train_plain_modules(tmp_path: Path) -> None:
-    from limbeck.students.small import convnet
-
-    torch.manual_seed(0)
-    images, labels = torch.rand(40, 1, 8, 8), torch.arange(40) % 2
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=10)
-    student, teacher = convnet(num_classes=2, width=4), convnet(num_classes=2, width=6)
-    before = {n: v.clone() for n, v in teacher.state_dict().items()}
-    trainer = sg.KDTrainer("later", device="cpu", ckpt_root_dir=tmp_path)
-    params = {**TRAIN, "max_epochs": 2, "lr_warmup_epochs": 0, "lr_cooldown_epochs": 0}
-    params |= {"valid_metrics_list": [sg.Accuracy()], "average_best_models": False}
-    found = trainer.train(
-        student=student,
-        teacher=teacher,
-        kd_architecture="kd_module",
-        kd_arch_params={},
-        run_teacher_on_eval=True,
-        training_params=params,
-        train_loader=loader,
-        valid_loader=loader,
+    kd_model = tutorial(folder, tmp_path, crop_size=32, resize_size=36)
+    kd_model.build_model(
+        "resnet18", "test_resnet", checkpoint_params={"teacher_pretrained_weights": "imagenet"}
     )
-    assert found.evaluation is not None
-    assert found.student is student
-    assert all(torch.equal(v, before[n]) for n, v in teacher.state_dict().items())
-    assert (tmp_path / "later/student.safetensors").exists()
-    with pytest.raises(InputError, match='Did you mean "teacher_input_adapter"'):
-        trainer.train(student=student, teacher=teacher, training_params=params, train_loader=loader,
-                      kd_arch_params={"teacher_adapter": None})  # fmt: skip
+    recipe = kd_model.to_recipe({**TRAIN, "mixed_precision": True})
+    assert recipe.teacher is not None
+    built = prepare(recipe.teacher, load_data(recipe), where="teacher", beside=None).model.state_dict()
+    assert all(torch.equal(value, built[name]) for name, value in published.state_dict().items())
 
 
-def test_a_network_by_name() -> None:
-    assert sg.get("resnet8", num_classes=7)(torch.rand(1, 3, 32, 32)).shape == (1, 7)
-    with pytest.raises(InputError, match="pretrained_weights"):
-        sg.get("resnet18", pretrained_weights="coco")
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_tutorials_own_networks_train(folder: Path, tmp_path: Path) -> None:
+    """ResNet-50 from BEiT-base, the teacher without weights: built, one step, evaluated."""
+    kd_model = sg.KDModel("own", device="cpu", ckpt_root_dir=tmp_path)
+    few = tmp_path / "few"
+    for part in ("train", "val"):
+        for kind in ("red", "blue"):
+            (few / part / kind).mkdir(parents=True)
+            for file in sorted((folder / part / kind).iterdir())[: 3 if part == "train" else 1]:
+                (few / part / kind / file.name).write_bytes(file.read_bytes())
+    data = {**DATA, "batch_size": 4, "val_batch_size": 4}
+    dataset = sg.ImageNetDatasetInterface(data_dir=few, dataset_params=data, watched=0.34)
+    kd_model.connect_dataset_interface(dataset)
+    kd_model.build_model(
+        student_architecture="resnet50",
+        teacher_architecture="beit_base_patch16_224",
+        student_arch_params={"num_classes": 2},
+        teacher_arch_params={"num_classes": 2, "image_size": [224, 224], "patch_size": [16, 16]},
+        checkpoint_params={},
+        arch_params={"teacher_input_adapter": sg.NormalizationAdapter(**NORMALISATION)},
+        run_teacher_on_eval=True,
+    )
+    short = {"max_epochs": 1, "lr_warmup_epochs": 0, "lr_cooldown_epochs": 0, "valid_metrics_list": []}
+    kd_model.train({**TRAIN, **short, "mixed_precision": True})
+    assert kd_model.result is not None
+    assert kd_model.result["teacher"]["frozen"] is True
+    assert kd_model.result["student"]["taken"] == ["average"]
+    assert kd_model.net is not None
+    assert kd_model.net(torch.rand(1, 3, 224, 224)).shape == (1, 2)
 
 
-def test_cross_entropy_without_smoothing_takes_soft_targets() -> None:
-    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
-    shares = torch.softmax(torch.randn(3, 4, generator=torch.Generator().manual_seed(2)), 1)
-    loss = sg.LabelSmoothingCrossEntropyLoss()
-    torch.testing.assert_close(loss(logits, shares), F.cross_entropy(logits, shares))
+def test_every_key_is_on_the_page(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from limbeck.compat.super_gradients.keys import Keys
+
+    page = (Path(__file__).parents[2] / "docs/coming-from-supergradients.md").read_text(encoding="utf-8")
+    asked: set[str] = set()
+    closed = Keys.close
+
+    def close(self: Keys) -> None:
+        asked.update(self._asked)
+        closed(self)
+
+    monkeypatch.setattr(Keys, "close", close)
+    tutorial(folder, tmp_path).to_recipe(TRAIN)
+    assert {"max_epochs", "batch_size", "teacher_input_adapter", "load_checkpoint", "decay"} <= asked
+    table = {
+        word for line in page.splitlines() if line.startswith("|") for word in line.replace("`", " ").split()
+    }
+    named = {word.strip(",:;{}()") for word in table}
+    assert sorted(asked - named) == []

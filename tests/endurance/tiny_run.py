@@ -1,5 +1,6 @@
 """A whole run small enough to be killed a hundred times: digits, three small networks, every step saved."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ teacher:
   width: 6
   train: {{epochs: 2, optimizer: {{name: sgd, lr: 0.05, momentum: 0.9}}, save_every: 0}}
 student: {{model: "py:endurance_nets:net"}}
-data: {{source: digits, samples: 320, batch_size: 64, eval_batch_size: 100, validation: 0.1}}
+data:
+  {{source: digits, samples: 320, batch_size: 64, eval_batch_size: 100, validation: 0.1, repeats: 2,
+    mix: {{mixup: 0.2, cutmix: 1.0, mode: elem}}}}
+track: [csv]
 metrics: [top5]
 objective: {{cross_entropy: 0.3, kd: {{weight: {{start: 0.2, end: 0.7, epochs: 2}}, temperature: 4}}}}
 train:
@@ -82,6 +86,9 @@ def fingerprint(out: Path) -> dict[str, Any]:
     found["metrics.jsonl"] = [_timeless(json.loads(t)) for t in _text(out / "metrics.jsonl").splitlines()]
     for record in sorted(out.rglob("evaluation.json")):
         found[str(record.relative_to(out))] = _timeless(json.loads(record.read_text()))
+    for file in sorted(out.rglob("*.csv")):  # what a tracker got, each line once
+        with file.open(newline="") as opened:
+            found[str(file.relative_to(out))] = [_timeless(row) for row in csv.DictReader(opened)]
     found["result.json"] = _timeless(json.loads(_text(out / "result.json")))
     return found
 

@@ -9,6 +9,7 @@ may be forked.
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,12 @@ from limbeck.methods.base import Probe
 
 WORLD, SAMPLES = 2, 6
 NAMES = (
+    "contrastive",
     "correlation_congruence",
+    "dist",
+    "holistic_graph",
     "instance_graph",
+    "multi_level_kd",
     "probabilistic_transfer",
     "projector_norm",
     "relational",
@@ -31,6 +36,10 @@ NAMES = (
     "relational_distance",
     "similarity_preserving",
 )
+"""Every method that looks at the samples of all processes."""
+
+DRAWING = ("contrastive", "holistic_graph")
+"""Those of them that draw negatives at random; here each sample has the same ones wherever it is."""
 
 
 def answers(dtype: torch.dtype) -> tuple[nn.Linear, Tensor, Knowledge]:
@@ -55,9 +64,14 @@ def measure(name: str, dtype: torch.dtype, rank: int = 0, world: int = 1) -> dic
     ours = Knowledge(said, (said,))
     theirs = Knowledge(teacher.logits[mine], tuple(f[mine] for f in teacher.features))
     method = methods.create(name, {})
-    batch = Batch(inputs[mine])
-    method.setup(Probe(ours.detach(), theirs, batch, generator=torch.Generator().manual_seed(1)))
+    targets = torch.arange(SAMPLES) % 4
+    batch = Batch(inputs[mine], targets[mine], torch.arange(SAMPLES)[mine])
+    probe = Probe(ours.detach(), theirs, batch, generator=torch.Generator().manual_seed(1))
+    method.setup(replace(probe, samples=SAMPLES, classes=4, targets=targets))
     method.to(dtype)
+    if name in DRAWING:
+        others = torch.stack([(torch.arange(1, 4) + row) % SAMPLES for row in range(SAMPLES)])
+        method.strangers.draw = lambda index, count: others[index]
     loss = method(ours, theirs, batch)
     loss.backward()
     gradients = {}
@@ -66,7 +80,12 @@ def measure(name: str, dtype: torch.dtype, rank: int = 0, world: int = 1) -> dic
         if world > 1:
             dist.all_reduce(parameter.grad)
         gradients[key] = parameter.grad / world
-    return {"loss": loss.detach(), "gradients": gradients}
+    loss = loss.detach()
+    if name in DRAWING and world > 1:  # each process scores its own samples
+        dist.all_reduce(loss)
+        loss /= world
+    remembered = {name: value for name, value in method.named_buffers() if value.is_floating_point()}
+    return {"loss": loss, "gradients": gradients, "remembered": remembered}
 
 
 def everything(rank: int = 0, world: int = 1) -> dict[tuple[str, str], dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Methods that compare samples see those of all processes: two with half a batch do what one does with it."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from typing import Any
 import halves
 import pytest
 import torch
+
+from limbeck import methods
 
 pytestmark = [
     pytest.mark.slow,
@@ -44,3 +47,13 @@ def test_two_processes_equal_one(name: str, dtype: torch.dtype, parts: list[Foun
         assert whole["gradients"]["weight"].abs().max() > 1e-4
         for key, gradient in whole["gradients"].items():
             torch.testing.assert_close(found["gradients"][key], gradient, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(found["remembered"], whole["remembered"], rtol=tolerance, atol=tolerance)
+
+
+def test_no_method_that_compares_samples_is_left_out() -> None:
+    """Those that are, compare by batch statistics alone, which each process has of its own part."""
+    comparing = {name for name in methods.names() if methods.get(name).compares_samples}
+    for name in comparing - set(halves.NAMES):
+        source = inspect.getsource(sys.modules[methods.get(name).__module__])
+        assert "BatchNorm" in source, name
+        assert "everyones" not in source, name

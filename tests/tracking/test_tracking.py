@@ -180,3 +180,13 @@ def test_a_picture_shows_each_sample(channels: int) -> None:
     assert min(with_teacher.shape[:2]) > 300
     alone = samples(images, torch.zeros(6), logits, None, ("a", "b", "c"))
     assert not np.array_equal(alone, with_teacher)
+
+
+def test_a_row_that_a_kill_left_unremembered_is_not_written_twice(tmp_path: Path) -> None:
+    first = tracking(tmp_path, {"csv": {}}).open("student", 0)
+    first.line(line(4))
+    (tmp_path / "track/student-0.json").unlink()  # killed before it was remembered
+    again = tracking(tmp_path, {"csv": {}}).open("student", 0)
+    for step in (4, 8):
+        again.line(line(step))
+    assert [row["step"] for row in table(tmp_path / "track/csv/student-0.csv")] == ["4", "8"]

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from limbeck.models.hub import is_local
 from limbeck.report import words
 from limbeck.report.record import Record, read
 
 __all__ = ["card"]
 
 
-def card(run: Path, target: str, license: str | None, *, timm: bool) -> str:
+def card(run: Path, target: str, license: str | None, *, timm: bool, needs: str | None = None) -> str:
     """The card as Markdown with the hub's head.
 
     Args:
@@ -16,6 +17,7 @@ def card(run: Path, target: str, license: str | None, *, timm: bool) -> str:
         target: OWNER/NAME, or the folder it is written to.
         license: the hub's word for a licence ("apache-2.0"); None leaves it out.
         timm: whether timm reads the repository as well.
+        needs: its owner's own model, without whose code it cannot be read; None: it can.
     """
     record = read(run)
     name = target.rstrip("/").rpartition("/")[2]
@@ -31,7 +33,7 @@ def card(run: Path, target: str, license: str | None, *, timm: bool) -> str:
     found = words.verdict(record)
     lines = [*head, "", f"# {name}", "", *_about(record), "", found.sentence, "", found.beside, ""]
     lines += [*_table(record), "", "`report.html` shows the run, `recipe.yaml` repeats it.", ""]
-    return "\n".join([*lines, *_use(target, record, timm=timm), ""])
+    return "\n".join([*lines, *_use(target, record, timm=timm, needs=needs), ""])
 
 
 def _about(record: Record) -> list[str]:
@@ -60,10 +62,14 @@ def _table(record: Record) -> list[str]:
     return [line.replace(words.NBSP, " ") for line in lines]
 
 
-def _use(target: str, record: Record, *, timm: bool) -> list[str]:
+def _use(target: str, record: Record, *, timm: bool, needs: str | None) -> list[str]:
     """How the student is loaded."""
     lines = ["## Use", "", "As a teacher or student of another recipe:", ""]
-    lines += ["```yaml", f'teacher: {{model: "hf:{target}"}}', "```"]
+    if needs is None:
+        lines += ["```yaml", f'teacher: {{model: "hf:{target}"}}', "```"]
+    else:
+        lines += ["```yaml", f'teacher: {{model: "{needs}", weights: model.safetensors}}', "```", ""]
+        lines.append(f"The code of `{needs}` is its owner's and is not part of this repository.")
     if timm:
         lines += [
             "",
@@ -73,7 +79,8 @@ def _use(target: str, record: Record, *, timm: bool) -> list[str]:
             "import timm",
             "",
         ]
-        lines += [f'model = timm.create_model("hf-hub:{target}", pretrained=True)', "```"]
+        source = "local-dir" if is_local(target) else "hf-hub"
+        lines += [f'model = timm.create_model("{source}:{target}", pretrained=True)', "```"]
     if "onnx" in record.rows:
         lines += ["", "`student.onnx` takes pixels in [0, 1] and answers logits, in ONNX Runtime."]
     return lines

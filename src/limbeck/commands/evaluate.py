@@ -47,6 +47,7 @@ def evaluate(
             else _network(model, loaded, weight_file, given, batch, bar)
         )
     figures = found.to_json()
+    del figures["metrics"]  # further figures are a recipe's to name
     if not as_json:
         typer.echo(f"{model} on {data}: {found.samples} test samples")
         if figures["accuracy"] is None:

@@ -12,10 +12,12 @@ from limbeck import weights
 from limbeck.build import load_data, restored
 from limbeck.commands.card import card
 from limbeck.commands.common import screen
+from limbeck.composing import is_composite
 from limbeck.errors import InputError, WorkError
-from limbeck.models.hub import CONFIG, WEIGHTS, is_local
+from limbeck.models.hub import CONFIG, WEIGHTS, is_local, is_trusted, origin
 from limbeck.models.timm import published_form
 from limbeck.reading import shown
+from limbeck.recipe import Recipe
 from limbeck.runfolder import RunFolder
 
 __all__ = ["push"]
@@ -42,6 +44,7 @@ def push(
         raise InputError(
             f"{run}: is a comparison, which has no single student; push a run of limbeck distill."
         )
+    target = target.removeprefix("folder:") if is_local(target.removeprefix("folder:")) else target
     if is_local(target):
         folder = Path(target).expanduser()
         _free(folder)
@@ -78,30 +81,53 @@ def _written(run: Path, folder: Path, result: dict[str, Any], target: str, licen
     student = recipe.student
     data = load_data(recipe)
     built = restored(recipe, data, recipe.seed_list[0], run / "student.safetensors")
+    model, options = _origin(recipe)
     weights.save(built.model, folder / WEIGHTS, weights.metadata(run / "student.safetensors"))
     spec = built.spec
     own: dict[str, Any] = {
         "version": result["limbeck"],
-        "model": student.model,
-        "options": student.options,
+        "model": model,
+        "options": options,
         "classes": list(data.classes),
         "channels": data.train.channels if spec.channels is None else spec.channels,
         "size": list(data.train.size),
         "input": {"mean": spec.mean, "std": spec.std, "size": spec.size, "channels": spec.channels},
     }
-    plain = (
-        {}
-        if student.head
-        else published_form(built.model, student.model, student.options, data.classes, spec)
-    )
+    plain = {} if student.head else published_form(built.model, model, options, data.classes, spec)
     about = {**plain, "limbeck": own}
     (folder / CONFIG).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     for name in _COPIED:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
-    text = card(run, target, license, timm="architecture" in about)
+    timm = "architecture" in about
+    text = card(run, target, license, timm=timm, needs=None if is_trusted(model) else model)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+def _origin(recipe: Recipe) -> tuple[str, dict[str, Any]]:
+    """What a student is built by anywhere: a run or a repository that it was taken from may not be there.
+
+    Raises:
+        InputError: it was taken from a student that ends in its teacher's classifier.
+    """
+    network, beside = recipe.student, recipe.beside
+    model, options = network.model, dict(network.options)
+    while (prefix := model.partition(":")[0]) in ("run", "hf"):
+        name = model.partition(":")[2]
+        if prefix == "hf":
+            model, more = origin(name, beside, "student.model")
+            options = {**more, **{key: value for key, value in options.items() if key != "num_classes"}}
+            beside = None if not is_local(name) or beside is None else beside / name
+            continue
+        folder = next(p for p in (*([] if beside is None else [beside / name]), Path(name)) if p.is_dir())
+        if is_composite(weights.metadata(folder / "student.safetensors")):
+            raise InputError(
+                f"student.model: run:{name} ends in its teacher's classifier, which no model's name builds."
+            )
+        before = RunFolder(folder).load_recipe()
+        model, options, beside = before.student.model, dict(before.student.options), before.beside
+    return model, options
 
 
 def _uploaded(folder: Path, repository: str, private: bool, message: str) -> str:

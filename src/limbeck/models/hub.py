@@ -13,7 +13,7 @@ from limbeck.errors import InputError, WorkError
 from limbeck.inputs import InputSpec, per_channel
 from limbeck.models.request import Built, Request
 
-__all__ = ["CONFIG", "WEIGHTS", "build", "is_local"]
+__all__ = ["CONFIG", "WEIGHTS", "build", "is_local", "is_trusted", "origin"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -35,36 +35,67 @@ def build(request: Request) -> Built:
         InputError: there is no such repository or folder, or it holds no network that can be read.
         WorkError: it cannot be downloaded.
     """
-    where = f"{request.where}.model"
-    folder = _local(request) if is_local(request.name) else _downloaded(request.name, where)
+    folder, config = _opened(request.name, request.beside, f"{request.where}.model")
+    if "limbeck" in config:
+        return _student(request, folder, config["limbeck"])
+    return _timm(request, folder, config)
+
+
+def is_trusted(model: str) -> bool:
+    """Whether a repository may name this model: its code is here already, and is nothing but a network's."""
+    return model.startswith(_TRUSTED)
+
+
+def origin(name: str, beside: Path | None, where: str) -> tuple[str, dict[str, Any]]:
+    """What the network of a repository is built by: a model as recipes name it, and its options.
+
+    Args:
+        name: as after `hf:`.
+        beside: folder of the recipe that names it.
+        where: place in the recipe, for messages.
+
+    Raises:
+        InputError: as `build`; or it ends in its teacher's classifier, which no model's name builds.
+    """
+    from limbeck.composing import is_composite
+
+    folder, config = _opened(name, beside, where)
+    if "limbeck" not in config:
+        own = {k: v for k, v in config.get("model_args", {}).items() if k not in ("in_chans", "num_classes")}
+        return f"timm:{config['architecture']}", own
+    if is_composite(weights.metadata(folder / WEIGHTS)):
+        raise InputError(
+            f"{where}: hf:{name} ends in its teacher's classifier, which no model's name builds."
+        )
+    return str(config["limbeck"].get("model")), dict(config["limbeck"].get("options") or {})
+
+
+def _opened(name: str, beside: Path | None, where: str) -> tuple[Path, dict[str, Any]]:
+    """The folder of a repository, and what its configuration says: of a student, or of a model of timm."""
+    folder = _local(name, beside, where) if is_local(name) else _downloaded(name, where)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{where}: hf:{request.name} holds no {CONFIG}.") from None
+        raise InputError(f"{where}: hf:{name} holds no {CONFIG}.") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: {folder / CONFIG} cannot be read: {error}.") from error
-    if isinstance(config, dict) and isinstance(config.get("limbeck"), dict):
-        return _student(request, folder, config["limbeck"])
-    if isinstance(config, dict) and "architecture" in config:
-        return _timm(request, folder, config)
+    if isinstance(config, dict) and (isinstance(config.get("limbeck"), dict) or "architecture" in config):
+        return folder, config
     kind = config.get("model_type") if isinstance(config, dict) else None
     told = f" (it is a {kind} of transformers)" if kind else ""
     raise InputError(
-        f"{where}: hf:{request.name} is neither a student that limbeck pushed nor a model of timm{told}; "
+        f"{where}: hf:{name} is neither a student that limbeck pushed nor a model of timm{told}; "
         "others are not yet supported."
     )
 
 
-def _local(request: Request) -> Path:
-    given = Path(request.name).expanduser()
-    places = [given] if given.is_absolute() or request.beside is None else [request.beside / given, given]
+def _local(name: str, beside: Path | None, where: str) -> Path:
+    given = Path(name).expanduser()
+    places = [given] if given.is_absolute() or beside is None else [beside / given, given]
     for place in places:
         if place.is_dir():
             return place
-    raise InputError(
-        f"{request.where}.model: there is no folder hf:{request.name}. Looked at: "
-        f"{', '.join(map(str, places))}."
-    )
+    raise InputError(f"{where}: there is no folder hf:{name}. Looked at: {', '.join(map(str, places))}.")
 
 
 def _downloaded(name: str, where: str) -> Path:
@@ -109,7 +140,7 @@ def _student(request: Request, folder: Path, config: dict[str, Any]) -> Built:
     if request.options:
         raise InputError(f"{request.where}: hf:{request.name} is a finished student and takes no options.")
     model = str(config.get("model"))
-    if not model.startswith(_TRUSTED):
+    if not is_trusted(model):
         raise InputError(
             f"{request.where}.model: hf:{request.name} is of {model}, code that is not part of limbeck and "
             "is never run because a repository names it. Name that model here, with weights: "

@@ -21,7 +21,7 @@ _LATER_SCHEMES = ("online", "own", "data_free", "on_policy")
 _LATER_KEYS = ("chain", "weighting")
 _LATER_TEACHER_KEYS = ("cache", "backend", "weighting")
 # One process group, one device: what `train` says of them holds for teacher and control as well.
-_COMMON_KEYS = ("precision", "compile", "channels_last", "threads", "device")
+_COMMON_KEYS = ("precision", "compile", "channels_last", "threads", "device", "shard")
 _RESERVED_TERMS = ("loss",)
 ROLES = ("teacher", "control", "student")
 """What the networks of a run are called, in its folder and in its curves."""

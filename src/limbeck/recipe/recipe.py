@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
 
 from limbeck.errors import InputError
-from limbeck.reading import apply_overrides, read_yaml, shown, write_yaml
+from limbeck.overrides import apply_overrides
+from limbeck.reading import read_yaml, shown, write_yaml
 from limbeck.recipe.base import LIST, MAPPING, NUMBER, RUN_NAME, SWITCH, Open, Part, kind_of
 from limbeck.recipe.checks import check_recipe, check_supported, with_reused_head
 from limbeck.recipe.data import DataSpec

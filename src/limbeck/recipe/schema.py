@@ -58,6 +58,10 @@ def _short_forms(parts: dict[str, Any]) -> None:
         full = parts[name]
         parts[name] = {"description": full["description"], "anyOf": [short, full]}
     parts["TermSpec"]["anyOf"].append({"type": "null", "description": "No such term."})
+    training = parts["TrainSpec"]["properties"]
+    word = {"enum": ["teacher", "student", "both"], "description": "One of them, or both."}
+    shard = training["shard"]
+    training["shard"] = {"description": shard.pop("description"), "anyOf": [word, shard]}
     settings = parts["InputSettings"]["properties"]
     for key in ("mean", "std"):
         settings[key]["anyOf"].insert(0, {"type": "number"})

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck.errors import InputError
-from limbeck.reading import lay_over, shown
+from limbeck.overrides import lay_over
+from limbeck.reading import shown
 
 __all__ = ["shrunk", "spread"]
 
@@ -13,7 +14,8 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
     """A recipe's mapping with its short forms written out; what does not look as expected stays as it is.
 
     `kd: 0.9` becomes `kd: {weight: 0.9}`, `scheme: offline` becomes `{name: offline}`, `metrics: [top5]`
-    becomes `{top5: {}}`, `checkpoint: best` becomes `{take: best}`, `ema: 0.999` becomes `{decay: 0.999}`.
+    becomes `{top5: {}}`, `checkpoint: best` becomes `{take: best}`, `ema: 0.999` becomes `{decay: 0.999}`,
+    `shard: teacher` becomes `[teacher]`, and `shard: both` names both.
     A term that is set to null is left out (so that an override can drop one).
 
     Args:
@@ -78,6 +80,8 @@ def _trained(part: dict[str, Any]) -> dict[str, Any]:
     train = dict(train)
     if isinstance(train.get("checkpoint"), str):
         train["checkpoint"] = {"take": train["checkpoint"]}
+    if isinstance(train.get("shard"), str):
+        train["shard"] = ["teacher", "student"] if train["shard"] == "both" else [train["shard"]]
     ema = train.get("ema")
     if isinstance(ema, bool):
         train["ema"] = {} if ema else None

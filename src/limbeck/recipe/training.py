@@ -111,5 +111,7 @@ class TrainSpec(Part):
     """CPU threads; null: as many as torch takes."""
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     """auto, cpu, cuda, cuda:N, mps or xpu."""
+    shard: Annotated[tuple[Literal["teacher", "student"], ...], Field(max_length=2, strict=False)] = ()
+    """Networks shared out among several processes, for want of room: teacher, student, or both."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Processes that read samples; 0: the training's own."""

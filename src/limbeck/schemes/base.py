@@ -23,6 +23,8 @@ class Scheme(nn.Module, ABC):
     """
 
     student: Tapped
+    trains: str = "student"
+    """What a recipe calls the network that is trained: the student, or the teacher that is trained first."""
 
     @abstractmethod
     def teach(self, batch: Batch) -> Any:

@@ -57,7 +57,7 @@ class Offline(Scheme):
         return losses
 
     def place(self, runtime: "Runtime") -> None:
-        runtime.place(self)
+        runtime.place(self, self.trains, learns=True)
         if self.teacher is not None:
             self.teacher.place(runtime)
 

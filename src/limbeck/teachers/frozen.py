@@ -36,6 +36,7 @@ class Frozen(Teacher):
         self._learned = [p for p in network.parameters() if p.requires_grad]
         self._modules = list(network.modules())  # kept: walking the tree at each step costs more than looking
         self._training = [m for m in self._modules if m.training]
+        self._shared_out = False
         self.network.requires_grad_(False).eval()
         self.classes: Tensor | None = None if classes is None else torch.tensor(list(classes))
         self._highest = -1  # kept apart: asking the tensor would wait for the device at each batch
@@ -47,6 +48,8 @@ class Frozen(Teacher):
     def __call__(self, batch: Batch, differentiable: bool = False) -> Knowledge:
         if any(m.training for m in self._modules):
             self.network.eval()  # somebody outside called .train() on the module that they gave us
+        if differentiable and self._shared_out:
+            raise InputError("train.shard: no gradient passes through a teacher that is shared out.")
         with torch.set_grad_enabled(differentiable):
             answer: Knowledge = self.network(batch.input)
         if self.classes is None:
@@ -58,12 +61,23 @@ class Frozen(Teacher):
             )
         return Knowledge(answer.logits[:, self.classes], answer.features)
 
-    def place(self, runtime: "Runtime") -> None:
-        """Move to the device, and compile where the run compiles."""
-        runtime.place(self.network)
+    def place(self, runtime: "Runtime", compiles: bool = True) -> None:
+        """Move to the device, shared out among the processes where the run does that, and compile likewise.
+
+        Args:
+            runtime: of the training.
+            compiles: False leaves compiling for later: for a few samples, or batches of other sizes.
+        """
+        self._shared_out = runtime.shards("teacher")
+        if self._shared_out:
+            runtime.place(self.network.model, "teacher")
+            runtime.place(self.network.adapter)
+        else:
+            runtime.place(self.network)
         if self.classes is not None:
             self.classes = self.classes.to(runtime.device)
-        if runtime.compile and self.network._compiled_call_impl is None:  # several seeds share one teacher
+        # Several seeds share one teacher.
+        if compiles and runtime.compile and self.network._compiled_call_impl is None:
             self.network.compile()
 
     def close(self) -> None:

@@ -39,7 +39,8 @@ class CsvTracker(GeneralTracker):  # type: ignore[misc]  # Accelerate has no typ
         return self.file
 
     def log(self, values: dict[str, Any], step: int | None = None, **options: Any) -> None:
-        """Add a row; the file is written anew, so that a new column can come at any time."""
+        """Add a row, in place of one of the same step that a kill left; a new column can come at any time."""
+        self._rows = [row for row in self._rows if str(row["step"]) != str(step)]
         self._rows.append({"step": step, **values})
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
         with draft(self.file) as part, part.open("w", newline="", encoding="utf-8") as file:

@@ -1,8 +1,9 @@
 """The trackers by name, each through Accelerate's class for it, and what is peculiar to each."""
 
-import hashlib
 import inspect
 import os
+import sys
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,11 +32,6 @@ class Place:
     name: str
     folder: Path
 
-    @property
-    def key(self) -> str:
-        """The same for a training that is resumed, and for no other."""
-        return hashlib.sha256(f"{self.folder.resolve()}/{self.name}".encode()).hexdigest()[:16]
-
 
 class Kind(ABC):
     """One tracker of one training.
@@ -44,15 +40,27 @@ class Kind(ABC):
         place: the training.
         options: what the recipe gives it.
         before: what `memory` gave when the training was interrupted; empty at first.
+        sent: the last step that is known to have been sent; None: the training is a new one.
+
+    Attributes:
+        notice: what people should know of where it writes; empty where all is as documented.
     """
 
     package = ""
     """What has to be installed."""
 
-    def __init__(self, place: Place, options: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    def __init__(
+        self, place: Place, options: Mapping[str, Any], before: Mapping[str, Any], sent: int | None = None
+    ) -> None:
         self.place = place
-        self.tracker: Any = self.made(dict(options), dict(before))
-        self.tracker.start()
+        self.sent = sent
+        self.notice = ""
+        try:
+            self.tracker: Any = self.made(dict(options), dict(before))
+            self.tracker.start()
+        except BaseException:
+            self.restore()
+            raise
 
     @abstractmethod
     def made(self, options: dict[str, Any], before: dict[str, Any]) -> Any:
@@ -75,16 +83,28 @@ class Kind(ABC):
 
     def close(self) -> None:
         """Write all that was sent, and let go."""
-        self.tracker.finish()
+        try:
+            self.tracker.finish()
+        finally:
+            self.restore()
+
+    def restore(self) -> None:
+        """Put back what was set for the whole process."""
+
+    @classmethod
+    def settle(cls, folder: Path) -> None:
+        """Say where the tracker writes, before its package is imported for any reason."""
 
 
 class TensorBoard(Kind):
     package = "tensorboard"
-    own = ("log_dir",)
+    own = ("log_dir", "purge_step")
 
     def made(self, options: dict[str, Any], before: dict[str, Any]) -> Any:
         from accelerate.tracking import TensorBoardTracker
 
+        if self.sent is not None:
+            options["purge_step"] = self.sent + 1  # what a kill left unremembered comes again
         return TensorBoardTracker(self.place.name, self.place.folder, **options)
 
     @staticmethod
@@ -107,10 +127,12 @@ class WandB(Kind):
         os.environ.setdefault("WANDB_SILENT", "true")  # its summary would stand among our lines
         self.place.folder.mkdir(parents=True, exist_ok=True)
         project = options.pop("project", None) or self.place.project
+        # Drawn, and kept with the run: the same folder on another machine, or made anew, is another run.
+        self.id = before.get("run") or uuid.uuid4().hex[:16]
         return WandBTracker(
             project,
             dir=str(self.place.folder),
-            id=self.place.key,
+            id=self.id,
             name=self.place.name,
             resume="allow",
             **options,
@@ -123,6 +145,9 @@ class WandB(Kind):
         found: Callable[..., Any] = wandb.init
         return found
 
+    def memory(self) -> dict[str, Any]:
+        return {"run": self.id}
+
     def picture(self, pixels: np.ndarray, step: int) -> None:
         self.tracker.log_images({"samples": [pixels]}, step=step)
 
@@ -130,16 +155,18 @@ class WandB(Kind):
 class MLflow(Kind):
     package = "mlflow"
     own = ("logging_dir", "run_id", "run_name")
+    _local = False
 
     def made(self, options: dict[str, Any], before: dict[str, Any]) -> Any:
         import mlflow
         from accelerate.tracking import MLflowTracker
 
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
-            # Files in the run's folder; a server is named by that variable.
+        if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
+            # Files in the run's folder; a server is named by MLFLOW_TRACKING_URI.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
             self.place.folder.mkdir(parents=True, exist_ok=True)
             mlflow.set_tracking_uri(self.place.folder.resolve().as_uri())
+            self._local = True
         project = options.pop("experiment_name", None) or self.place.project
         return MLflowTracker(
             project,
@@ -158,6 +185,14 @@ class MLflow(Kind):
     def memory(self) -> dict[str, Any]:
         return {"run": self.tracker.tracker.info.run_id}
 
+    def restore(self) -> None:
+        if self._local:
+            import mlflow
+
+            # The next run of this process has a folder of its own.
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # unsets it; the type forgets that
+            self._local = False
+
     def picture(self, pixels: np.ndarray, step: int) -> None:
         import mlflow
         from PIL import Image
@@ -170,12 +205,37 @@ class Trackio(Kind):
     own = ("config", "name", "resume")
 
     def made(self, options: dict[str, Any], before: dict[str, Any]) -> Any:
-        # Read when the package is imported.
-        os.environ.setdefault("TRACKIO_DIR", str(self.place.folder.resolve()))
+        self.settle(self.place.folder)
         from accelerate.tracking import TrackioTracker
+        from trackio.utils import TRACKIO_DIR
 
+        if not os.environ.get("TRACKIO_DIR") and Path(TRACKIO_DIR) != self.place.folder.resolve():
+            self.notice = (
+                f"trackio writes to {TRACKIO_DIR}, not to the run's folder: that is settled when its package "
+                "is first imported"
+            )
         project = options.pop("project", None) or self.place.project
-        return TrackioTracker(project, name=self.place.name, resume="allow", **options)
+        # It resumes by name, and a project may hold another run of that name; one without a line is not kept.
+        self.id = before.get("run") if self.sent else None
+        return TrackioTracker(
+            project, name=self.place.name, resume="never" if self.id is None else "must", **options
+        )
+
+    @classmethod
+    def settle(cls, folder: Path) -> None:
+        """It reads the folder when the package is imported, and never again."""
+        if not os.environ.get("TRACKIO_DIR") and "trackio" not in sys.modules:
+            os.environ["TRACKIO_DIR"] = str(folder.resolve())
+            try:
+                import trackio  # noqa: F401
+            finally:
+                del os.environ["TRACKIO_DIR"]
+
+    def memory(self) -> dict[str, Any]:
+        found = self.tracker.tracker.id
+        if self.id not in (None, found):
+            raise RuntimeError("a newer run of that name is in the project, so this one cannot be resumed")
+        return {"run": found}
 
     @staticmethod
     def takes() -> Callable[..., Any]:
@@ -216,11 +276,12 @@ KINDS: Mapping[str, type[Kind]] = {
 }
 
 
-def check(wanted: Mapping[str, Mapping[str, Any]]) -> None:
+def check(wanted: Mapping[str, Mapping[str, Any]], folder: Path | None = None) -> None:
     """See whether these trackers can be had, before any training.
 
     Args:
         wanted: the recipe's `track`: options by name.
+        folder: where those that are going to be used may write; None: none is.
 
     Raises:
         InputError: an unknown tracker or option, or a package that is not installed.
@@ -234,6 +295,8 @@ def check(wanted: Mapping[str, Mapping[str, Any]]) -> None:
                 f"track.{name}: the package {kind.package} is not installed: "
                 "pip install 'limbeck[trackers]' brings all trackers."
             )
+        if folder is not None:
+            kind.settle(folder / name)
         for option in options:
             taken = kind.takes()
             allowed = [] if taken is None else _keywords(taken, kind.own)

@@ -48,10 +48,13 @@ def samples(
             named = int(shares.argmax())
             right = label < 0 or named == label
             text = f"{who}: {_short(classes[named])} {100 * float(shares[named]):.0f} %"
-            axes.text(
-                0.0, -0.06 - 0.12 * line, text,
-                transform=axes.transAxes, va="top", fontsize=8, color="#1d1f24" if right else "#b3261e",
+            axes.annotate(
+                text, (0, 0), xytext=(0, -5 - 11 * line),
+                xycoords="axes fraction", textcoords="offset points", va="top", fontsize=8,
+                color="#1d1f24" if right else "#b3261e",
             )  # fmt: skip
+        # The layout makes room for an axis' own label, and not for what hangs below it.
+        axes.set_xlabel("\n".join(" " for _ in said), fontsize=9, labelpad=5)
     written = io.BytesIO()
     figure.savefig(written, format="png")
     return np.asarray(Image.open(written).convert("RGB")).copy()

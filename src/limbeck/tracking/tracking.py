@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from limbeck.errors import WorkError
 from limbeck.progress import Display
 from limbeck.tracking.kinds import KINDS, Kind, Place, check
 from limbeck.training.checkpoint import write_atomically
@@ -46,7 +47,7 @@ class Tracking:
         settings: Mapping[str, Any],
         display: Display,
     ) -> None:
-        check(wanted)
+        check(wanted, folder / "track")
         self._wanted = wanted
         self._project = project
         self._folder = folder / "track"
@@ -72,20 +73,25 @@ class Tracked:
         display: Display,
     ) -> None:
         self._display = display
+        self._forgetful = False
         self._record = folder / f"{name}.json"
         self._known: dict[str, dict[str, Any]] = {}
         with contextlib.suppress(OSError, ValueError):
             self._known = json.loads(self._record.read_text())
         self._kinds: dict[str, Kind] = {}
         for tracker, options in wanted.items():
+            new = tracker not in self._known
             before = self._known.setdefault(tracker, {"step": 0, "memory": {}})
             with self._forgiving(tracker):
                 place = Place(project, name, folder / tracker)
-                made = KINDS[tracker](place, options, before["memory"])
+                made = KINDS[tracker](place, options, before["memory"], None if new else before["step"])
                 self._kinds[tracker] = made
+                if made.notice:
+                    display.say(f"warning: {made.notice}")
+                remembered = made.memory()
                 if not before["memory"] and not before["step"]:
                     made.tracker.store_init_configuration(settings)
-                before["memory"] = made.memory()
+                before["memory"] = remembered
         self._remember()
 
     def line(self, line: Mapping[str, Any]) -> None:
@@ -116,10 +122,10 @@ class Tracked:
 
     def close(self) -> None:
         """Let go of the trackers, so that what was sent is written."""
-        for name, kind in list(self._kinds.items()):
+        while self._kinds:
+            name, kind = self._kinds.popitem()
             with self._forgiving(name):
                 kind.close()
-        self._kinds.clear()
 
     def _each(self, step: int, send: Callable[[Kind], None]) -> None:
         for name, kind in list(self._kinds.items()):
@@ -131,8 +137,13 @@ class Tracked:
         self._remember()
 
     def _remember(self) -> None:
-        self._record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._record, json.dumps(self._known))
+        try:
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._record, json.dumps(self._known))
+        except (OSError, WorkError) as error:
+            if not self._forgetful:
+                self._forgetful = True
+                self._display.say(f"warning: what trackers have got cannot be kept: {error}")
 
     @contextlib.contextmanager
     def _forgiving(self, name: str) -> Iterator[None]:
@@ -146,7 +157,9 @@ class Tracked:
             with contextlib.redirect_stdout(io.StringIO()):
                 yield
         except Exception as error:  # whatever another's service raises
-            self._kinds.pop(name, None)
+            if (failed := self._kinds.pop(name, None)) is not None:
+                with contextlib.suppress(Exception):
+                    failed.close()  # the next training's must find nothing of it open
             text = " ".join(str(error).split())[:300]
             self._display.say(
                 f"warning: the tracker {name} failed and is left out: {type(error).__name__}: {text}"

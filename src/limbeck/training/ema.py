@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import InputError, unknown
+from limbeck.training.sharding import local, taken
 
 __all__ = ["Averaging", "Ema"]
 
@@ -78,14 +79,15 @@ class Ema:
         self._live = _tensors(network)
         self._average = {name: value.detach().clone() for name, value in self._live.items()}
         moving = [name for name, value in self._live.items() if value.is_floating_point()]
-        self._moving = [self._live[n] for n in moving], [self._average[n] for n in moving]
+        self._moving = [self._live[n] for n in moving], [local(self._average[n]) for n in moving]
         self._counts = [(self._live[n], self._average[n]) for n in self._live if n not in set(moving)]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step number `step`, counted from 1."""
         live, average = self._moving
-        torch._foreach_lerp_(average, [p.detach() for p in live], 1 - self.averaging.at(step, self.total))
+        weight = 1 - self.averaging.at(step, self.total)
+        torch._foreach_lerp_(average, [local(p) for p in live], weight)
         for count, kept in self._counts:
             kept.copy_(count)
 
@@ -131,7 +133,7 @@ class Ema:
                 "the saved average does not fit this network: other tensors have averages there."
             )
         for name, value in self._average.items():
-            value.copy_(state[name])
+            value.copy_(taken(state[name], value))
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

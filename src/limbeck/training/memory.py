@@ -75,6 +75,8 @@ class Memory:
         """
         runtime = self._runtime
         trainer.check()
+        # All processes join in where each holds a part; else the first one does it alone.
+        gathered = trainer.state() if trainer.sharded else None
         runtime.same_buffers(trainer.scheme)
         if trainer.ema is not None:
             runtime.same(trainer.ema.buffers())
@@ -86,7 +88,7 @@ class Memory:
                 trainer.saved_step,
                 {
                     "stage": self.stage,
-                    "trainer": trainer.state(),
+                    "trainer": trainer.state() if gathered is None else gathered,
                     "history": self.history,
                     "kept": self.kept,
                     "sums": sums,

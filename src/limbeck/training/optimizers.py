@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from limbeck.errors import InputError, unknown
 from limbeck.training.settings import Training
+from limbeck.training.sharding import taken
 
 __all__ = ["SCHEDULES", "build_optimizer", "build_schedule", "same_layout"]
 
@@ -124,11 +125,12 @@ def build_schedule(optimizer: Optimizer, settings: Training, steps_per_epoch: in
 
 
 def same_layout(optimizer: Optimizer) -> None:
-    """Give loaded optimiser tensors the memory order of their parameters.
+    """Give loaded optimiser tensors the memory order of their parameters, and this process its part of them.
 
     A norm (LAMB's, say) adds up in memory order, so another order would change its last bit.
     """
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                part = taken(value, parameter)
+                values[name] = torch.empty_like(parameter, dtype=part.dtype).copy_(part)

@@ -1,7 +1,7 @@
 """Where and how the arithmetic runs: device, precision, processes, compile. A thin layer over Accelerate."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import InputError, WorkError, unknown
 from limbeck.knowledge import Batch
+from limbeck.training import sharding
 
 __all__ = ["PRECISIONS", "Runtime"]
 
@@ -36,9 +37,11 @@ class Runtime:
         channels_last: keep images and convolution weights in that memory order, which is faster on most
             hardware.
         threads: number of CPU threads; None leaves it as it is.
+        shard: which networks are shared out among several processes, `teacher`, `student` or both; one
+            process has them whole.
 
     Raises:
-        InputError: unknown precision, or a device that is not here.
+        InputError: unknown precision, a device that is not here, or one that several processes would share.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Runtime:
         compile: bool = False,
         channels_last: bool = True,
         threads: int | None = None,
+        shard: Sequence[str] = (),
     ) -> None:
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
@@ -64,7 +68,7 @@ class Runtime:
         self.accelerator = Accelerator(
             mixed_precision=PRECISIONS[precision],
             # Left to itself, Accelerate takes several processes without an accelerator for several runs.
-            cpu=device == "cpu" or (device == "auto" and not torch.accelerator.is_available()),
+            cpu=device.startswith("cpu") or (device == "auto" and not torch.accelerator.is_available()),
             device_placement=False,
             step_scheduler_with_optimizer=False,
             kwargs_handlers=[self._spread],
@@ -81,14 +85,38 @@ class Runtime:
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self._plain = precision == "fp32"
+        self._shard = tuple(shard)
+        if self.world > 1:
+            _check_together(device, self._shard, compile)
 
     @property
     def main(self) -> bool:
         """Whether this process writes files and messages."""
         return self.rank == 0
 
-    def place(self, module: nn.Module) -> None:
-        """Move a module to the device, in this runtime's memory order."""
+    def shards(self, part: str) -> bool:
+        """Whether a network, `teacher` or `student`, is shared out among the processes."""
+        return self.world > 1 and part in self._shard
+
+    def place(self, module: nn.Module, part: str = "", learns: bool = False) -> None:
+        """Move a module to the device, in this runtime's memory order.
+
+        Args:
+            module: what is moved, in place.
+            part: what it is, `teacher` or `student`: shared out among the processes where that is to be.
+            learns: it is trained.
+
+        Raises:
+            InputError: it cannot be trained in parts with this precision.
+        """
+        if self.shards(part):
+            if learns and self.precision == "fp16":
+                raise InputError(
+                    f"train.shard: a {part} that is trained in parts needs train.precision: bf16 or fp32; "
+                    "fp16's scaling of gradients does not look at all parts of them."
+                )
+            sharding.shard(module, self.device)
+            return
         module.to(self.device)
         # torch refuses that order for tensors of five dimensions, such as the weights of Conv3d.
         if self.channels_last and all(t.dim() < 5 for t in (*module.parameters(), *module.buffers())):
@@ -112,6 +140,8 @@ class Runtime:
             unreached: it holds trainable parameters that its loss does not depend on, so several processes
                 must find out in each pass which ones to exchange.
         """
+        if sharding.is_sharded(scheme):
+            return sharding.Sharded(scheme, self.autocast)
         if self.compile:
             scheme.compile()
         if self.world == 1 and self._plain:
@@ -143,7 +173,10 @@ class Runtime:
     @contextlib.contextmanager
     def no_sync(self, wrapped: nn.Module) -> Iterator[None]:
         """Leave the exchange of gradients to the last part of an accumulated batch."""
-        paused: AbstractContextManager[Any] = self.accelerator.no_sync(wrapped)
+        if isinstance(wrapped, sharding.Sharded):
+            paused: AbstractContextManager[Any] = wrapped.no_sync()
+        else:
+            paused = self.accelerator.no_sync(wrapped)
         with paused:
             yield
 
@@ -226,6 +259,16 @@ class Runtime:
         if failed is not None:
             raise failed
 
+    def told(self, word: str) -> str:
+        """The first process's word, in all of them."""
+        if self.world == 1:
+            return word
+        import torch.distributed as dist
+
+        words = [word]
+        dist.broadcast_object_list(words, src=0)
+        return words[0]
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.world > 1:
@@ -246,6 +289,21 @@ def _first_line(error: BaseException) -> str:
 def _kind(failed: Exception) -> type[Exception]:
     """What an error is raised as in the other processes; those of InputError may want more than a message."""
     return InputError if isinstance(failed, InputError) else type(failed)
+
+
+def _check_together(device: str, shard: Sequence[str], compile: bool) -> None:
+    """Refuse what several processes cannot do.
+
+    Raises:
+        InputError: one numbered device for all of them, or a network that is both compiled and shared out.
+    """
+    if ":" in device:
+        raise InputError(
+            f'train.device: "{device}" is one device, and several processes were started; '
+            f"{device.split(':')[0]} or auto gives each process its own."
+        )
+    if shard and compile:
+        raise InputError("train.compile: cannot be joined with train.shard on several processes.")
 
 
 def _fitting(device: str) -> str:

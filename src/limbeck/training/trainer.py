@@ -18,6 +18,7 @@ from limbeck.training.ema import Ema
 from limbeck.training.optimizers import build_optimizer, build_schedule, same_layout
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Span, Training
+from limbeck.training.sharding import gathered, is_sharded, load_state, local
 
 __all__ = ["Feed", "Step", "Trainer"]
 
@@ -101,8 +102,9 @@ class Trainer:
             name: build_schedule(optimizer, settings, steps_per_epoch)
             for name, optimizer in self.optimizers.items()
         }
-        # Several processes must know first what the loss depends on: see `_wrap`.
-        self._wrapped = runtime.wrap(scheme) if runtime.world == 1 else None
+        self.sharded = is_sharded(scheme)
+        # Several whole copies must know first what the loss depends on: see `_wrap`.
+        self._wrapped = runtime.wrap(scheme) if runtime.world == 1 or self.sharded else None
         self._scaler = runtime.scaler()
         self._unchecked: dict[str, Tensor] = {}
         self._complete = False
@@ -276,14 +278,15 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """All that the rest of the training depends on, as a tree of plain values and tensors.
 
+        It is the same whatever the processes. Where the scheme is sharded, all of them must call this, and
+        only the first one gets the tensors.
+
         Raises:
             DivergedError: a parameter is not finite, so that this state is not worth keeping.
         """
         self._refuse(self._unchecked)  # not `check`: of several processes, only one need ask for the state
-        for name, parameter in self.scheme.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise DivergedError(f"step {self.step}: the parameter {name} is not finite any more.")
-        return {
+        self._check_parameters()
+        state = {
             "step": self.step,
             "scheme": self.scheme.state_dict(),
             "teacher": self.scheme.teacher_state(),
@@ -291,6 +294,18 @@ class Trainer:
             "scaler": {} if self._scaler is None else self._scaler.state_dict(),
             "ema": {} if self.ema is None else self.ema.state(),
         }
+        return gathered(state, keep=self.runtime.main) if self.sharded else state
+
+    def _check_parameters(self) -> None:
+        named = dict(self.scheme.named_parameters())
+        if not named:
+            return
+        finite = torch.stack([torch.isfinite(local(p)).all().float() for p in named.values()])
+        if self.sharded:
+            finite = self.runtime.mean(finite)
+        for name, whole in zip(named, finite.tolist(), strict=True):
+            if whole < 1:
+                raise DivergedError(f"step {self.step}: the parameter {name} is not finite any more.")
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave.
@@ -299,7 +314,7 @@ class Trainer:
             InputError: the state belongs to other networks.
         """
         try:
-            self.scheme.load_state_dict(state["scheme"])
+            load_state(self.scheme, state["scheme"])
         except RuntimeError as error:
             raise InputError(f"the saved state does not fit these networks: {error}") from error
         self.scheme.load_teacher_state(state["teacher"])

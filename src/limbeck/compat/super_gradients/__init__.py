@@ -4,6 +4,7 @@ The seven steps of its tutorial run as they are written there; `KDModel.to_recip
 What differs on purpose stands in the page "Coming from SuperGradients".
 """
 
+from limbeck.compat.super_gradients import models
 from limbeck.compat.super_gradients.data import ImageNetDatasetInterface
 from limbeck.compat.super_gradients.launch import MultiGPUMode
 from limbeck.compat.super_gradients.losses import (
@@ -16,7 +17,7 @@ from limbeck.compat.super_gradients.losses import (
 )
 from limbeck.compat.super_gradients.metrics import Accuracy, Top5
 from limbeck.compat.super_gradients.model import KDModel
-from limbeck.compat.super_gradients.networks import NormalizationAdapter, get
+from limbeck.compat.super_gradients.networks import NormalizationAdapter
 from limbeck.compat.super_gradients.trainer import KDTrainer
 
 __all__ = [
@@ -33,5 +34,5 @@ __all__ = [
     "NormalizationAdapter",
     "SegKDLoss",
     "Top5",
-    "get",
+    "models",
 ]

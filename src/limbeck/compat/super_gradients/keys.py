@@ -1,17 +1,44 @@
 """Mappings of SuperGradients' keys: what is known is taken, and nothing is passed over in silence."""
 
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from limbeck.errors import InputError, unknown
 
-__all__ = ["Keys", "warn"]
+__all__ = ["Gone", "Keys", "none_left", "warn"]
+
+_HERE = __name__.rpartition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A key that SuperGradients has and that has no meaning here.
+
+    Attributes:
+        why: what there is instead; the end of a message.
+        harmless: values with which it asks for nothing, or for what happens anyway, besides None and what is
+            empty. SuperGradients' own complete sets of parameters hold all keys, most with such a value.
+    """
+
+    why: str
+    harmless: tuple[object, ...] = ()
+
+    def asks_for_nothing(self, value: object) -> bool:
+        """Whether a value may be there, since nothing would be different without it."""
+        if value is None or (isinstance(value, str | Sequence | Mapping) and not len(value)):
+            return True
+        return any(type(value) is type(one) and value == one for one in self.harmless)
 
 
 def warn(message: str) -> None:
-    """Tell the user, loudly and in each run."""
-    warnings.warn(message, UserWarning, stacklevel=4)
+    """Tell the user, loudly and in each run; the line shown is that of the user's script."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 class Keys:
@@ -20,10 +47,10 @@ class Keys:
     Args:
         given: the user's mapping.
         name: what SuperGradients calls it, for messages.
-        gone: keys that SuperGradients has and that make no sense here, each with the reason.
+        gone: keys that SuperGradients has and that make no sense here.
     """
 
-    def __init__(self, given: Mapping[str, Any] | None, name: str, gone: Mapping[str, str]) -> None:
+    def __init__(self, given: Mapping[str, Any] | None, name: str, gone: Mapping[str, Gone]) -> None:
         if given is not None and not isinstance(given, Mapping):
             raise InputError(f"{name}: must be a mapping, given {type(given).__name__}.")
         self._left = dict(given or {})
@@ -44,18 +71,20 @@ class Keys:
         return self._left.pop(key, default)
 
     def number(self, key: str, default: float, *, least: float = 0.0) -> float:
-        """The value of a key as a number."""
+        """The value of a key as a number; NumPy's count as well."""
         value = self.take(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+        plain = value.item() if hasattr(value, "item") else value
+        if isinstance(plain, bool) or not isinstance(plain, int | float) or not plain >= least:
             raise InputError(f"{self.place(key)}: must be a number from {least:g} up, given {value!r}.")
-        return float(value)
+        return float(plain)
 
     def count(self, key: str, default: int, *, least: int = 0) -> int:
-        """The value of a key as a whole number."""
+        """The value of a key as a whole number; NumPy's count as well."""
         value = self.take(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        plain = value.item() if hasattr(value, "item") else value
+        if isinstance(plain, bool) or not isinstance(plain, int) or plain < least:
             raise InputError(f"{self.place(key)}: must be a whole number from {least} up, given {value!r}.")
-        return value
+        return plain
 
     def switch(self, key: str, default: bool) -> bool:
         """The value of a key as true or false."""
@@ -80,8 +109,28 @@ class Keys:
         Raises:
             InputError: a key that has no meaning here, with the reason or the nearest match.
         """
-        for key in self._left:
-            if key in self._gone:
-                raise InputError(f"{self.place(key)}: {self._gone[key]}")
-        for key in self._left:
-            raise unknown("key", str(key), self._asked, where=self._name)
+        for key, value in self._left.items():
+            if key not in self._gone:
+                raise unknown("key", str(key), self._asked, where=self._name)
+            if not self._gone[key].asks_for_nothing(value):
+                raise InputError(f"{self.place(key)}: {self._gone[key].why}")
+
+
+def none_left(
+    others: Mapping[str, Any], name: str, allowed: Sequence[str], gone: Mapping[str, Gone] | None = None
+) -> None:
+    """Refuse keyword arguments that a function does not have.
+
+    Args:
+        others: what its `**others` took up.
+        name: of the function.
+        allowed: its arguments.
+        gone: arguments that SuperGradients' function has.
+
+    Raises:
+        InputError: the first of them, with the reason or the nearest match.
+    """
+    keys = Keys(others, name, gone or {})
+    for argument in allowed:
+        keys.take(argument)
+    keys.close()

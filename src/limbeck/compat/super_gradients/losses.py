@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from limbeck.compat.super_gradients.keys import Gone, none_left, warn
 from limbeck.errors import InputError
 from limbeck.functional import cross_entropy, kd
 
@@ -22,6 +23,20 @@ __all__ = [
 
 Terms = dict[str, dict[str, Any]]
 
+_SMOOTHING_GONE = {
+    "from_logits": Gone("networks answer logits here.", (True,)),
+    "ignore_index": Gone("a sample without a label has the target -1 here.", (-100,)),
+    "reduction": Gone("is always the mean.", ("mean",)),
+    "smooth_dist": Gone("is not supported; smooth_eps spreads over all classes evenly."),
+}
+
+
+def _share(value: object, *, below: bool = False) -> bool:
+    """Whether a value is a number from 0 to 1, or below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value < 1 if below else 0 <= value <= 1
+
 
 @dataclass(frozen=True, slots=True)
 class KDOutput:
@@ -35,23 +50,33 @@ class LabelSmoothingCrossEntropyLoss(nn.Module):
     """Cross-entropy with class indices [B] or shares [B, C], smoothed on request; the mean over the batch.
 
     Args:
-        weight: one weight a class.
+        weight: one weight a class; the mean is over samples, not over their weights.
         smooth_eps: share in [0, 1) that is spread over all classes; None: not smoothed.
 
     Raises:
-        InputError: `smooth_eps` is out of range.
+        InputError: `smooth_eps` or `weight` is out of range, or another argument asks for what is not here.
     """
 
     def __init__(
-        self, weight: Sequence[float] | Tensor | None = None, smooth_eps: float | None = None
+        self,
+        weight: Sequence[float] | Tensor | None = None,
+        smooth_eps: float | None = None,
+        **others: Any,
     ) -> None:
         super().__init__()
-        self.smooth_eps = 0.0 if smooth_eps is None else float(smooth_eps)
-        if not 0 <= self.smooth_eps < 1:
+        none_left(others, "LabelSmoothingCrossEntropyLoss", ("weight", "smooth_eps"), _SMOOTHING_GONE)
+        if smooth_eps is not None and not _share(smooth_eps, below=True):
             raise InputError(
-                f"LabelSmoothingCrossEntropyLoss: smooth_eps must be in [0, 1), given {smooth_eps}."
+                f"LabelSmoothingCrossEntropyLoss: smooth_eps must be in [0, 1), given {smooth_eps!r}."
             )
-        self.weight = None if weight is None else [float(value) for value in weight]
+        self.smooth_eps = 0.0 if smooth_eps is None else float(smooth_eps)
+        try:
+            self.weight = None if weight is None else [float(value) for value in weight]
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "LabelSmoothingCrossEntropyLoss: weight must be a list with one number a class, given "
+                f"{weight!r}."
+            ) from error
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """The loss of logits [B, C], a scalar."""
@@ -86,12 +111,19 @@ class KDLogitsLoss(nn.Module):
         task_loss_fn: nn.Module,
         distillation_loss_fn: nn.Module | None = None,
         distillation_loss_coeff: float = 0.5,
+        **others: Any,
     ) -> None:
         super().__init__()
-        if not 0 <= distillation_loss_coeff <= 1:
+        taken = ("task_loss_fn", "distillation_loss_fn", "distillation_loss_coeff")
+        none_left(others, "KDLogitsLoss", taken)
+        if not _share(distillation_loss_coeff):
             raise InputError(
-                f"KDLogitsLoss: distillation_loss_coeff must be from 0 to 1, given {distillation_loss_coeff}."
+                "KDLogitsLoss: distillation_loss_coeff must be a number from 0 to 1, given "
+                f"{distillation_loss_coeff!r}."
             )
+        for name, loss in (("task_loss_fn", task_loss_fn), ("distillation_loss_fn", distillation_loss_fn)):
+            if loss is not None and not isinstance(loss, nn.Module):
+                raise InputError(f"KDLogitsLoss: {name} must be a loss as an object, given {_kind(loss)}.")
         self.task_loss_fn = task_loss_fn
         self.distillation_loss_fn = KDklDivLoss() if distillation_loss_fn is None else distillation_loss_fn
         self.distillation_loss_coeff = float(distillation_loss_coeff)
@@ -141,6 +173,11 @@ def _task(loss: nn.Module) -> dict[str, Any]:
             raise InputError(
                 f'KDLogitsLoss: task_loss_fn must have reduction "mean", given {loss.reduction}.'
             )
+        if loss.ignore_index != -100:
+            raise InputError(
+                "KDLogitsLoss: task_loss_fn must leave ignore_index as it is, given "
+                f"{loss.ignore_index}; a sample without a label has the target -1 here."
+            )
         smoothing, weights = loss.label_smoothing, None if loss.weight is None else loss.weight.tolist()
     else:
         raise InputError(
@@ -150,6 +187,7 @@ def _task(loss: nn.Module) -> dict[str, Any]:
     if smoothing:
         found["label_smoothing"] = smoothing
     if weights is not None:
+        warn("KDLogitsLoss: with class weights the mean is over the samples here, not over their weights.")
         found["class_weights"] = weights
     return found
 

@@ -7,26 +7,38 @@ from typing import Any
 import torch
 from torch import nn
 
+from limbeck.compat.super_gradients.building import check_kd_module, joined, tell_of_eval_mode
 from limbeck.compat.super_gradients.data import ImageNetDatasetInterface
-from limbeck.compat.super_gradients.keys import Keys, warn
+from limbeck.compat.super_gradients.keys import Gone, none_left
 from limbeck.compat.super_gradients.launch import MultiGPUMode, processes
-from limbeck.compat.super_gradients.networks import NormalizationAdapter, named, options_of
 from limbeck.compat.super_gradients.training import translate
 from limbeck.errors import InputError
 from limbeck.recipe import Recipe
 
 __all__ = ["KDModel"]
 
-_WHICH = "of which network? Use student_pretrained_weights or teacher_pretrained_weights."
-_CHECKPOINTS_GONE = {
-    "pretrained_weights": _WHICH,
-    "source_ckpt_folder_name": "give teacher_checkpoint_path, or load_checkpoint to continue.",
-    "load_kd_model_checkpoint": "use load_checkpoint: a run's state is of both networks.",
-    "load_weights_only": "use limbeck's run:FOLDER as a model.",
-    "load_backbone": "is not supported.",
-    "strict_load": "weights always have to fit.",
-    "external_checkpoint_path": "use teacher_checkpoint_path.",
+_LOADERS = Gone("give a dataset interface to connect_dataset_interface; KDTrainer takes loaders.")
+_INIT_GONE = {
+    "ckpt_name": Gone("load_checkpoint continues from the newest state.", ("ckpt_latest.pth",)),
+    "classes": _LOADERS,
+    "data_loader": _LOADERS,
+    "model_checkpoints_location": Gone("give ckpt_root_dir.", ("local",)),
+    "overwrite_local_checkpoint": Gone("a run's folder is never overwritten.", (False,)),
+    "post_prediction_callback": Gone("there are no callbacks here."),
+    "test_loader": _LOADERS,
+    "train_loader": _LOADERS,
+    "valid_loader": _LOADERS,
 }
+_BUILD = (
+    "student_architecture",
+    "teacher_architecture",
+    "student_arch_params",
+    "teacher_arch_params",
+    "checkpoint_params",
+    "arch_params",
+    "run_teacher_on_eval",
+    "architecture",
+)
 
 
 class KDModel:
@@ -49,11 +61,16 @@ class KDModel:
 
     def __init__(
         self,
-        experiment_name: str,
+        experiment_name: str | None = None,
         device: str | torch.device | None = None,
         multi_gpu: MultiGPUMode | str = MultiGPUMode.OFF,
         ckpt_root_dir: Path | str = "runs",
+        **others: Any,
     ) -> None:
+        taken = ("experiment_name", "device", "multi_gpu", "ckpt_root_dir")
+        none_left(others, "KDModel", taken, _INIT_GONE)
+        if not isinstance(experiment_name, str):
+            raise InputError(f"KDModel: experiment_name must be the run's name, given {experiment_name!r}.")
         self.experiment_name = experiment_name
         self.device = "auto" if device is None else str(device)
         self.folder = Path(ckpt_root_dir) / experiment_name
@@ -63,18 +80,22 @@ class KDModel:
         self._processes = processes(multi_gpu)
         self._data: ImageNetDatasetInterface | None = None
         self._workers = 0
-        self._networks: dict[str, Any] | None = None
+        self._networks: dict[str, dict[str, Any]] | None = None
         self._resume = False
         self._train_params: Mapping[str, Any] | None = None
 
     def connect_dataset_interface(
-        self, dataset_interface: ImageNetDatasetInterface, data_loader_num_workers: int = 0
+        self,
+        dataset_interface: ImageNetDatasetInterface | None = None,
+        data_loader_num_workers: int = 0,
+        **others: Any,
     ) -> None:
         """Say what to learn from, and how many processes read it.
 
         Raises:
             InputError: something else than a data set interface.
         """
+        none_left(others, "connect_dataset_interface", ("dataset_interface", "data_loader_num_workers"))
         if not isinstance(dataset_interface, ImageNetDatasetInterface):
             raise InputError(
                 "connect_dataset_interface: must be an ImageNetDatasetInterface, given "
@@ -84,13 +105,15 @@ class KDModel:
 
     def build_model(
         self,
-        student_architecture: str,
-        teacher_architecture: str,
+        student_architecture: str | None = None,
+        teacher_architecture: str | None = None,
         student_arch_params: Mapping[str, Any] | None = None,
         teacher_arch_params: Mapping[str, Any] | None = None,
         checkpoint_params: Mapping[str, Any] | None = None,
         arch_params: Mapping[str, Any] | None = None,
-        run_teacher_on_eval: bool = False,
+        run_teacher_on_eval: bool | None = None,
+        architecture: str = "kd_module",
+        **others: Any,
     ) -> None:
         """Name both networks; they are built when training starts.
 
@@ -98,79 +121,28 @@ class KDModel:
             student_architecture, teacher_architecture: names of timm's, torchvision's, or of ours.
             student_arch_params, teacher_arch_params: num_classes, image_size, patch_size, and options of the
                 networks' constructors.
-            checkpoint_params: teacher_pretrained_weights, teacher_checkpoint_path,
-                student_pretrained_weights, load_checkpoint (continue the run). Without weights of a teacher
-                a warning is given.
+            checkpoint_params: teacher_pretrained_weights, teacher_checkpoint_path (which wins),
+                student_pretrained_weights, load_checkpoint (continue the run, where there is one). Without
+                weights of a teacher a warning is given.
             arch_params: teacher_input_adapter, student_input_adapter: a `NormalizationAdapter` each.
-            run_teacher_on_eval: has no effect: the teacher is always in eval mode, and is asked about the
-                test images once.
+            run_teacher_on_eval: the teacher is always in eval mode, and is asked about the test images once;
+                False is warned of.
+            architecture: `kd_module`.
 
         Raises:
             InputError: an unknown name or key, or numbers of classes that differ.
         """
-        student_classes, student_options = options_of(
-            student_architecture, student_arch_params, "student_arch_params"
+        none_left(others, "build_model", _BUILD)
+        check_kd_module(architecture, "architecture")
+        tell_of_eval_mode(run_teacher_on_eval)
+        self._networks, self._resume = joined(
+            student_architecture,
+            teacher_architecture,
+            student_arch_params,
+            teacher_arch_params,
+            checkpoint_params,
+            arch_params,
         )
-        teacher_classes, teacher_options = options_of(
-            teacher_architecture, teacher_arch_params, "teacher_arch_params"
-        )
-        if None not in (student_classes, teacher_classes) and student_classes != teacher_classes:
-            raise InputError(
-                f"build_model: the student answers {student_classes} classes and the teacher "
-                f"{teacher_classes}; give both the same num_classes."
-            )
-        student: dict[str, Any] = {
-            "model": named(student_architecture, "student_architecture"),
-            "options": student_options,
-        }
-        teacher: dict[str, Any] = {
-            "model": named(teacher_architecture, "teacher_architecture"),
-            "options": teacher_options,
-        }
-        for network, classes in ((student, student_classes), (teacher, teacher_classes)):
-            if classes is not None and network["model"].startswith(("timm:", "torchvision:")):
-                network["options"] = {"num_classes": classes, **network["options"]}
-        self._checkpoints(Keys(checkpoint_params, "checkpoint_params", _CHECKPOINTS_GONE), student, teacher)
-        self._adapters(Keys(arch_params, "arch_params", {}), student, teacher)
-        self._networks = {"student": student, "teacher": teacher}
-
-    def _checkpoints(self, keys: Keys, student: dict[str, Any], teacher: dict[str, Any]) -> None:
-        path = keys.take("teacher_checkpoint_path")
-        published = {"imagenet": True}
-        given = keys.choice("teacher_pretrained_weights", None, published)
-        if path is not None:
-            teacher["weights"] = str(Path(path).expanduser().resolve())
-        elif given:
-            teacher["pretrained"] = True
-        else:
-            teacher["blank"] = True
-            warn(
-                "checkpoint_params: the teacher has no weights (teacher_pretrained_weights or "
-                "teacher_checkpoint_path); a random teacher teaches noise."
-            )
-        if keys.choice("student_pretrained_weights", None, published):
-            student["pretrained"] = True
-        self._resume = keys.switch("load_checkpoint", False)
-        keys.close()
-
-    @staticmethod
-    def _adapters(keys: Keys, student: dict[str, Any], teacher: dict[str, Any]) -> None:
-        """What the networks get: pixels are normalised for each by itself."""
-        found = {"teacher": keys.take("teacher_input_adapter"), "student": keys.take("student_input_adapter")}
-        keys.close()
-        for name, adapter in found.items():
-            if adapter is not None and not isinstance(adapter, NormalizationAdapter):
-                raise InputError(
-                    f"arch_params.{name}_input_adapter: must be a NormalizationAdapter, given "
-                    f"{type(adapter).__name__}; other adapters are limbeck.distill's teacher_adapter and "
-                    "student_adapter."
-                )
-        if (adapter := found["teacher"]) is not None:
-            teacher["input"] = _input(adapter.required)
-            # The images that it starts from are normalised for the student.
-            student["input"] = _input(adapter.original)
-        if (adapter := found["student"]) is not None:
-            student["input"] = _input(adapter.required)
 
     def to_recipe(self, train_params: Mapping[str, Any] | None = None) -> Recipe:
         """The recipe that the steps so far come to; `print(recipe.to_yaml())` shows it.
@@ -188,8 +160,18 @@ class KDModel:
         params = self._train_params if train_params is None else train_params
         device = "cpu" if self.device == "cpu" else "auto"
         found = translate(params, device, watches=self._data.watches)
-        if self._data.smoothing and "cross_entropy" in found.objective:
-            found.objective["cross_entropy"].setdefault("label_smoothing", self._data.smoothing)
+        if found.unmet:
+            raise InputError(
+                "train_params.average_best_models: the best epochs are chosen on a part that is watched, and "
+                "there is none: ImageNetDatasetInterface(watched=0.02) splits one off."
+            )
+        self._smooth(found.objective)
+        answers = self._networks["student"]["options"].get("num_classes")
+        if None not in (answers, self._data.classes) and answers != self._data.classes:
+            raise InputError(
+                f"dataset_params.cutmix_params.num_classes: {self._data.classes}, but the student answers "
+                f"{answers} classes."
+            )
         train = {**found.train, "device": self.device, "workers": self._workers}
         return Recipe.from_dict(
             {
@@ -205,29 +187,42 @@ class KDModel:
             }
         )
 
-    def train(self, training_params: Mapping[str, Any] | None = None) -> None:
+    def _smooth(self, objective: dict[str, dict[str, Any]]) -> None:
+        """Join the smoothing of the mixing to that of the loss: both act, one after the other."""
+        assert self._data is not None
+        term = objective.get("cross_entropy")
+        if term is not None and self._data.smoothing:
+            own = term.get("label_smoothing", 0.0)
+            term["label_smoothing"] = round(1 - (1 - own) * (1 - self._data.smoothing), 12)
+
+    def train(self, training_params: Mapping[str, Any] | None = None, **others: Any) -> None:
         """Run it: the teacher is asked, the student trained, evaluated, exported and measured.
+
+        Of several processes, the first one has the results.
 
         Raises:
             InputError: a key that is not known, or a value that cannot be; nothing is started.
             WorkError: the work failed; what was saved stays, and load_checkpoint continues from it.
         """
-        from limbeck.progress import display
+        from limbeck.progress import Silent, display
         from limbeck.runner import run
 
+        none_left(others, "train", ("training_params",))
         self._train_params = training_params or {}
         recipe = self.to_recipe()
-        resume = self._resume and (self.folder / "recipe.yaml").exists()
-        self.result = run(recipe, self.folder, resume=resume, display=display())
+        there = (self.folder / "recipe.yaml").exists()
+        if there and not self._resume:
+            raise InputError(
+                f"experiment_name: {self.folder} holds a run already; another name starts a new one, and "
+                "checkpoint_params={'load_checkpoint': True} continues it."
+            )
+        screen = Silent() if self._train_params.get("silent_mode") else display()
+        self.result = run(recipe, self.folder, resume=there, display=screen)
         if not self.result:
             return  # another process speaks
         found = self.result["student"].get("checkpoints")
         self.best_metric = found[0]["best"]["watched"] if found and "best" in found[0] else None
         self.net = _student(self.folder)
-
-
-def _input(statistics: tuple[tuple[float, ...], tuple[float, ...]]) -> dict[str, Any]:
-    return {"mean": list(statistics[0]), "std": list(statistics[1])}
 
 
 def _student(folder: Path) -> nn.Module:

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck import models
 from limbeck.errors import InputError, unknown
 
-__all__ = ["NormalizationAdapter", "get", "named", "options_of"]
+__all__ = ["NormalizationAdapter", "named", "network"]
 
 
 class NormalizationAdapter(nn.Module):
@@ -40,6 +39,11 @@ class NormalizationAdapter(nn.Module):
             "mean_required": mean_required,
             "std_required": std_required,
         }
+        for name, values in given.items():
+            if not _numbers(values):
+                raise InputError(
+                    f"NormalizationAdapter: {name} must hold one number a channel, given {values!r}."
+                )
         if len({len(values) for values in given.values()}) != 1:
             told = ", ".join(f"{name} {len(values)}" for name, values in given.items())
             raise InputError(
@@ -61,17 +65,31 @@ class NormalizationAdapter(nn.Module):
         return (x + self.additive) * self.multiplier
 
 
+def _numbers(values: object) -> bool:
+    """Whether these are numbers in a row."""
+    try:
+        row = torch.as_tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return row.ndim == 1 and len(row) > 0 and bool(row.isfinite().all())
+
+
 def named(architecture: str, place: str) -> str:
     """The model of a recipe that an architecture's name means: timm's, torchvision's, or ours.
 
     Raises:
-        InputError: none of them has it.
+        InputError: none of them has it, or it is no name.
     """
     import timm
     import torchvision
 
     from limbeck.models.cifar import FACTORIES
 
+    if not isinstance(architecture, str):
+        raise InputError(
+            f"{place}: must be a name, given {type(architecture).__name__}; networks as objects are trained "
+            "by KDTrainer, or by limbeck.distill."
+        )
     if ":" in architecture:
         return architecture
     if timm.is_model(architecture.split(".")[0]):
@@ -84,68 +102,71 @@ def named(architecture: str, place: str) -> str:
     raise unknown("architecture", architecture, [*timm.list_models(), *own, *FACTORIES], where=place)
 
 
-def options_of(
-    architecture: str, given: Mapping[str, Any] | None, place: str
-) -> tuple[int | None, dict[str, Any]]:
-    """The number of classes, and the options of the model, that `*_arch_params` come to.
+def network(architecture: str, given: Mapping[str, Any] | None, *, where: str, params: str) -> dict[str, Any]:
+    """The entry of a recipe that an architecture and its `*_arch_params` come to.
 
-    `image_size` and `patch_size` must be those that the architecture's name says: other sizes are other
-    networks there, too.
+    `image_size` of a network that takes images of one size only, and `patch_size` where the name says it,
+    must agree with the architecture: other sizes are other networks there, too. Any other network sees its
+    images at that size.
+
+    Args:
+        architecture: a name of timm's, torchvision's, or ours, or a model as recipes write it.
+        given: num_classes, image_size, patch_size, and options of the network's constructor.
+        where: how messages name the architecture.
+        params: how they name `given`.
 
     Raises:
         InputError: a value is out of range, or the architecture has another.
     """
+    model = named(architecture, where)
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f"{params}: must be a mapping, given {type(given).__name__}.")
     options = dict(given or {})
-    classes = options.pop("num_classes", None)
+    classes = options.get("num_classes")
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
-        raise InputError(f"{place}.num_classes: must be a whole number from 2 up, given {classes!r}.")
-    image, patch = options.pop("image_size", None), options.pop("patch_size", None)
-    name = architecture.split(".")[0]
-    _same_side(f"{place}.patch_size", patch, re.search(r"patch(\d+)", name), name)
-    _same_side(f"{place}.image_size", image, re.search(r"_(\d{3})(?!\d)", name), name)
-    return classes, options
+        raise InputError(f"{params}.num_classes: must be a whole number from 2 up, given {classes!r}.")
+    found: dict[str, Any] = {"model": model}
+    image = _side(f"{params}.image_size", options.pop("image_size", None))
+    patch = _side(f"{params}.patch_size", options.pop("patch_size", None))
+    name = model.partition(":")[2]
+    fixed = _only_side(model)
+    if image is not None and fixed is not None:
+        _same(f"{params}.image_size", image, fixed, name)
+    elif image is not None and model.startswith("torchvision:vit_"):
+        options["image_size"] = image
+    elif image is not None:
+        found["input"] = {"size": image}
+    said = re.search(r"patch(\d+)", name)
+    if patch is not None and said is not None:
+        _same(f"{params}.patch_size", patch, int(said[1]), name)
+    elif patch is not None:
+        options["patch_size"] = patch
+    return {**found, "options": options}
 
 
-def _same_side(place: str, given: object, said: re.Match[str] | None, name: str) -> None:
+def _side(place: str, given: object) -> int | None:
+    """One side of a square that is given as a number or as two equal ones."""
     if given is None:
-        return
+        return None
     sides = [given] if isinstance(given, int) else list(given) if isinstance(given, list | tuple) else []
-    if not sides or len(set(sides)) != 1 or not isinstance(sides[0], int):
-        raise InputError(f"{place}: must be one side, or two equal ones, given {given!r}.")
-    if said is not None and int(said[1]) != sides[0]:
+    if not sides or len(set(sides)) != 1 or type(sides[0]) is not int or sides[0] < 1:
+        raise InputError(f"{place}: must be one side in pixels, or two equal ones, given {given!r}.")
+    return sides[0]
+
+
+def _only_side(model: str) -> int | None:
+    """The side of the images that a network of timm's takes, where it takes no other."""
+    prefix, _, name = model.partition(":")
+    if prefix != "timm":
+        return None
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name, allow_unregistered=True)
+    return int(config.input_size[-1]) if config is not None and config.fixed_input_size else None
+
+
+def _same(place: str, given: int, own: int, name: str) -> None:
+    if given != own:
         raise InputError(
-            f"{place}: {name} has {said[1]}, given {sides[0]}. Name the architecture with that size instead."
+            f"{place}: {name} has {own}, given {given}. Name the architecture with that size instead."
         )
-
-
-def get(
-    model_name: str,
-    num_classes: int = 1000,
-    arch_params: Mapping[str, Any] | None = None,
-    *,
-    pretrained_weights: str | None = None,
-) -> nn.Module:
-    """A network by name, as `super_gradients.training.models.get` gives one.
-
-    Args:
-        model_name: a name of timm's, torchvision's, or of the networks for small images.
-        num_classes: number of logits.
-        arch_params: options of its constructor.
-        pretrained_weights: "imagenet": with the weights that timm or torchvision publish.
-
-    Raises:
-        InputError: no such network, or options or weights that it does not have.
-        WorkError: the weights cannot be downloaded.
-    """  # fmt: skip
-    classes, options = options_of(model_name, arch_params, "arch_params")
-    if pretrained_weights not in (None, "imagenet"):
-        raise InputError(f'pretrained_weights: must be "imagenet" or None, given {pretrained_weights!r}.')
-    return models.build(
-        named(model_name, "model_name"),
-        classes=classes or num_classes,
-        channels=3,
-        size=(224, 224),
-        options=options,
-        where="model_name",
-        pretrained=pretrained_weights == "imagenet",
-    ).model
