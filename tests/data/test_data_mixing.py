@@ -10,8 +10,9 @@ from made_data import tensor_samples as made_samples
 from torch import Tensor
 
 from limbeck.data.loader import Loader
-from limbeck.data.mixing import Mix
+from limbeck.data.mixing import Mix, _boxes
 from limbeck.data.plans import Plan, Share
+from limbeck.data.samples import TensorSamples
 from limbeck.errors import InputError
 from limbeck.recipe import Recipe
 
@@ -52,17 +53,15 @@ def test_as_timm_mixes_with_the_same_draws(
 
     mix = Mix(**options)
     x, y, where = images(), labels(), share(step=step)
-    kept, boxes = mix._drawn(where, 5, *x.shape[2:])
+    kept, boxes, weights = mix._drawn(where, 5, *x.shape[2:])
     got, target = mix(x.clone(), y, where, 5, CLASSES)
-    empty = np.zeros((8, 4), dtype=np.int64)
-    boxed = empty if boxes is None else boxes
-    cut = (boxed[:, 1] > boxed[:, 0]) & (boxed[:, 3] > boxed[:, 2])
+    cut = (weights == 1) & (kept < 1)
     theirs = mixup.Mixup(0.4, 1.0, mode=options["mode"], label_smoothing=0.0, num_classes=CLASSES)
     each = {"batch": 1, "pair": 4, "elem": 8}[options["mode"]]
     called = iter(np.flatnonzero(cut[:each]))
     # timm asks for a box of each sample that is cut; ours are put in the place of its draws.
     monkeypatch.setattr(
-        mixup, "cutmix_bbox_and_lam", lambda *_, **__: (lambda n: (tuple(boxed[n]), kept[n]))(next(called))
+        mixup, "cutmix_bbox_and_lam", lambda *_, **__: (lambda n: (tuple(boxes[n]), kept[n]))(next(called))
     )
     if options["mode"] == "batch":
         monkeypatch.setattr(theirs, "_params_per_batch", lambda: (kept[0], bool(cut[0])))
@@ -79,10 +78,9 @@ def test_as_timm_mixes_with_the_same_draws(
 
 def test_the_draws_follow_their_distributions() -> None:
     mix = Mix(mixup=0.5, cutmix=1.0, probability=0.8, switch=0.3, mode="elem")
-    kept, boxes = mix._drawn(share(20_000), 3, 64, 64)
-    assert boxes is not None
-    cut = (boxes[:, 1] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 2])
-    untouched = (kept == 1) & ~cut
+    kept, boxes, weights = mix._drawn(share(20_000), 3, 64, 64)
+    cut, untouched = weights == 1, weights == 0
+    assert (kept[untouched] == 1).all()
     assert untouched.mean() == pytest.approx(0.2, abs=0.02)
     assert cut.mean() == pytest.approx(0.8 * 0.3, abs=0.02)
     mixed = kept[~cut & ~untouched]
@@ -90,11 +88,24 @@ def test_the_draws_follow_their_distributions() -> None:
     assert mixed.var() == pytest.approx(0.125, abs=0.01)  # Beta(.5, .5)
     area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2]) / 64**2
     np.testing.assert_allclose(kept[cut], 1 - area[cut])
+    assert (area[~cut & ~untouched] == 1).all()
+
+
+def test_boxes_are_timms_for_the_same_share_and_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+    from timm.data import mixup
+
+    random = np.random.default_rng(0)
+    kept, y, x = random.random((3, 300))
+    got = _boxes(kept, y, x, 13, 20)
+    for number in range(300):
+        centre = iter([int(13 * y[number]), int(20 * x[number])])
+        monkeypatch.setattr(mixup.np.random, "randint", lambda *_, **__: next(centre))  # noqa: B023
+        assert got[number].tolist() == list(mixup.rand_bbox((3, 13, 20), kept[number]))
 
 
 def test_the_modes_draw_as_often_as_they_say() -> None:
     for mode, count in (("batch", 1), ("pair", 4), ("elem", 8)):
-        kept, _ = Mix(mixup=1.0, mode=mode)._drawn(share(), 0, 8, 8)  # type: ignore[arg-type]
+        kept, *_ = Mix(mixup=1.0, mode=mode)._drawn(share(), 0, 8, 8)  # type: ignore[arg-type]
         assert len(set(kept.tolist())) == count
         if mode == "pair":
             assert kept.tolist() == kept.tolist()[::-1]
@@ -166,6 +177,29 @@ def test_odd_batches_leave_the_middle_alone(batch: int) -> None:
     got, shares = Mix(mixup=1.0)(x.clone(), labels(batch), share(batch), 0, CLASSES)
     torch.testing.assert_close(got[batch // 2], x[batch // 2])
     torch.testing.assert_close(shares.sum(1), torch.ones(batch))
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_grey_images_that_are_not_square_in_odd_batches(mode: Any) -> None:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (30, 1, 5, 9), dtype=torch.uint8, generator=generator)
+    samples = TensorSamples(images=pixels, targets=torch.arange(30) % CLASSES, classes=tuple("abcd"))
+    plan = Plan(0, 30, 7)
+    plain, mixed = Loader(samples, plan), Loader(samples, plan, mix=Mix(cutmix=1.0, mode=mode))
+    for (one,), (other,) in zip(plain.steps(0), mixed.steps(0), strict=True):
+        assert isinstance(one.input, Tensor)
+        assert isinstance(other.input, Tensor)
+        assert one.target is not None
+        assert other.target is not None
+        assert other.input.shape == (7, 1, 5, 9)
+        assert torch.equal(other.input[3], one.input[3])
+        # Each pixel is the sample's own or its partner's, in the shares that the label says.
+        own = (other.input == one.input).flatten(1)
+        assert bool((own | (other.input == one.input.flip(0)).flatten(1)).all())
+        kept = other.target.gather(1, one.target[:, None])[:, 0]
+        apart = one.target != one.target.flip(0)
+        # Some of the partners' pixels are the same by chance.
+        torch.testing.assert_close(own.float().mean(1)[apart], kept[apart], atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from limbeck.data import ImageViews, TensorViews
-from limbeck.data.keyed import draw, keyed
+from limbeck.data.keyed import draw, keyed, reseed, restored, uniform
 from limbeck.errors import InputError
 
 
@@ -123,6 +123,37 @@ def test_keyed_seeds_all_three_generators_and_restores_them() -> None:
     for other in ((0, 2, 3), (1, 0, 3), (1, 2, 0)):
         with keyed(*other):
             assert all(a != b for a, b in zip(drawn(), inside, strict=True))
+
+
+def test_many_samples_are_seeded_as_each_by_itself() -> None:
+    def drawn() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(1))
+
+    each = []
+    for number in range(5):
+        with keyed(4, number, 2):
+            each.append(drawn())
+    torch.manual_seed(0)
+    before = torch.default_generator.get_state()
+    with restored():
+        for number, word in enumerate(draw(4, np.arange(5), 2).tolist()):
+            reseed(word)
+            assert drawn() == each[number]
+    assert torch.equal(torch.default_generator.get_state(), before)
+
+
+def test_uniform_numbers_are_never_one_of_the_ends() -> None:
+    ends = uniform(np.array([0, 2**64 - 1], dtype=np.uint64))
+    assert 0 < ends[0] < 1e-15
+    assert 1 - 1e-15 < ends[1] < 1
+
+
+def test_views_of_each_sample_are_those_that_one_for_all_gives() -> None:
+    index = np.arange(30)
+    views = index % 4 - 1
+    drawn = draw(9, index, views, 5)
+    for number in range(30):
+        assert drawn[number] == draw(9, index[number : number + 1], int(views[number]), 5)[0]
 
 
 def test_keyed_restores_after_an_error() -> None:

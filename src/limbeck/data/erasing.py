@@ -13,6 +13,7 @@ as zero.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limbeck.data.keyed import draw, uniform
+from limbeck.data.keyed import at, draw, more, uniform
 from limbeck.data.options import Options, check_choice, check_number
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, per_channel
 
@@ -81,7 +82,7 @@ class Erasing(Options):
         """Erase in place.
 
         Args:
-            images: [B, C, H, W], float.
+            images: [B, C, H, W], float32 on the CPU.
             index: sample numbers, [B].
             view: number of the view: one for all, or one for each, [B].
             seed: of the run.
@@ -90,34 +91,69 @@ class Erasing(Options):
             The images.
         """
         chosen = np.flatnonzero(uniform(draw(seed, index, view, _STREAM)) < self.probability)
-        if not len(chosen):
-            return images
-        views = np.broadcast_to(np.asarray(view, dtype=np.int64), index.shape)
         channels, height, width = images.shape[1:]
-        mean = torch.tensor(per_channel(IMAGENET_MEAN, channels)).view(-1, 1, 1)
-        std = torch.tensor(per_channel(IMAGENET_STD, channels)).view(-1, 1, 1)
-        for at in chosen:
-            word = int(draw(seed, index[at : at + 1], int(views[at]), _STREAM + 1)[0])
-            box = self._box(word, height, width)
-            if box is None:
-                continue
-            top, left, tall, wide = box
-            if self.value == "zero":
-                patch = mean.expand(channels, tall, wide)
+        keys = draw(seed, index, view, _STREAM + 1)[chosen]
+        boxes, fit = self._boxes(keys, height, width)
+        chosen, boxes, keys = chosen[fit], boxes[fit], keys[fit]
+        mean, std = (
+            np.array(per_channel(values, channels), dtype=np.float32)[:, None, None]
+            for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+        pixels: NDArray[np.float32] = images.numpy()
+        noise = iter(_noise(keys, boxes, channels)) if self.value == "random" else None
+        for number, (top, bottom, left, right) in zip(chosen.tolist(), boxes.tolist(), strict=True):
+            wiped = pixels[number, :, top:bottom, left:right]
+            if noise is None:
+                wiped[...] = mean
             else:
-                drawn = torch.Generator().manual_seed(word >> 1)
-                patch = mean + std * torch.randn(channels, tall, wide, generator=drawn)
-            images[at, :, top : top + tall, left : left + wide] = patch
+                np.multiply(next(noise), std, out=wiped)
+                wiped += mean
         return images
 
-    def _box(self, word: int, height: int, width: int) -> tuple[int, int, int, int] | None:
-        """Top, left, height and width of a rectangle that fits; None where none of some attempts does."""
-        tries = np.arange(_ATTEMPTS, dtype=np.int64)
-        size, shape, y, x = (uniform(draw(word, tries, 0, stream)) for stream in range(4))
+    def _boxes(
+        self, keys: NDArray[np.uint64], height: int, width: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Top, bottom, left and right of a rectangle for each key, [K, 4], and which of them fit, [K].
+
+        As in the paper, shapes are drawn until one is smaller than the image, if not too often in vain.
+        """
+        drawn = uniform(more(keys, 2 * _ATTEMPTS + 2))
+        size, shape = drawn[:, :_ATTEMPTS], drawn[:, _ATTEMPTS:-2]
         area = (self.area[0] + size * (self.area[1] - self.area[0])) * height * width
         aspect = np.exp((2 * shape - 1) * math.log(_LONGEST))
         tall, wide = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
-        for n in np.flatnonzero((tall >= 1) & (wide >= 1) & (tall < height) & (wide < width)):
-            h, w = int(tall[n]), int(wide[n])
-            return int(y[n] * (height - h + 1)), int(x[n] * (width - w + 1)), h, w
-        return None
+        fit = (tall >= 1) & (wide >= 1) & (tall < height) & (wide < width)
+        first = fit.argmax(1)[:, None]
+        tall, wide = (np.take_along_axis(sides, first, 1)[:, 0].astype(np.int64) for sides in (tall, wide))
+        top = (drawn[:, -2] * (height - tall + 1)).astype(np.int64)
+        left = (drawn[:, -1] * (width - wide + 1)).astype(np.int64)
+        return np.stack([top, top + tall, left, left + wide], 1), np.asarray(fit.any(1))
+
+
+def _noise(keys: NDArray[np.uint64], boxes: NDArray[np.int64], channels: int) -> list[NDArray[np.float32]]:
+    """Standard normal noise for each box, [C, h, w] each; all of it is drawn at once, four from a word."""
+    if not len(keys):
+        return []
+    tall, wide = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
+    counts = channels * tall * wide
+    words = -(-counts // 4)
+    ends = np.cumsum(words)
+    own = np.arange(ends[-1]) - np.repeat(ends - words, words)
+    # Behind the draws of the boxes, which begin with the same keys.
+    bits = at(np.repeat(keys, words), own + 2 * _ATTEMPTS + 3)
+    values = _quantiles()[bits.view(np.uint16)]
+    starts = 4 * (ends - words)
+    return [
+        values[start : start + count].reshape(channels, h, w)
+        for start, count, h, w in zip(
+            starts.tolist(), counts.tolist(), tall.tolist(), wide.tolist(), strict=True
+        )
+    ]
+
+
+@cache
+def _quantiles() -> NDArray[np.float32]:
+    """The middles of 2**16 equally likely stretches of the normal distribution, so that 16 bits pick one."""
+    middles = (torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)
+    found: NDArray[np.float32] = torch.special.ndtri(middles).to(torch.float32).numpy()
+    return found

@@ -24,9 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from limbeck.data.keyed import draw, uniform
+from limbeck.data.keyed import at, draw, more, uniform
 from limbeck.data.options import Options, check_choice, check_number
 from limbeck.data.plans import Share
 from limbeck.knowledge import UNLABELLED
@@ -36,7 +35,8 @@ __all__ = ["Mix"]
 _STREAM = 16
 """Where the draws of mixes begin; the views of samples have the lower streams."""
 
-_APPLIED, _KIND, _SHARE, _TOP, _LEFT = range(5)
+_AT_HAND = 1 << 17
+"""Values that are mixed at a time, half a megabyte of them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Mix(Options):
         """Mix what one process has of a batch.
 
         Args:
-            images: [B, C, H, W], float; changed in place.
+            images: [B, C, H, W], float32 on the CPU; changed in place.
             target: class indices [B], `UNLABELLED` where not known.
             share: which samples of which batch these are.
             seed: of the run.
@@ -87,46 +87,51 @@ class Mix(Options):
             The images, and class shares [B, C]. A sample without a label brings no share: the rows of what is
             mixed with it sum to less than 1.
         """
-        known = (target != UNLABELLED)[:, None]
-        own = F.one_hot(target.clamp(min=0), classes).to(images.dtype) * known
-        kept, boxes = self._drawn(share, seed, images.shape[2], images.shape[3])
-        mixed = _mixed(images, kept, boxes)
+        known = (target != UNLABELLED)[:, None].to(images.dtype)
+        own = images.new_zeros(len(target), classes).scatter_(1, target.clamp(min=0)[:, None], known)
+        kept, boxes, weights = self._drawn(share, seed, images.shape[2], images.shape[3])
+        _lay(images, boxes, weights)
         left = torch.from_numpy(kept).to(images.dtype)[:, None]
-        return mixed, left * own + (1 - left) * own.flip(0)
+        return images, left * own + (1 - left) * own.flip(0)
 
     def _drawn(
         self, share: Share, seed: int, height: int, width: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
-        """λ of each sample, [B], and its box (top, bottom, left, right), [B, 4], empty for mixup."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+        """How each sample is mixed, or all of them where one draw is for all: [B], or [1].
+
+        Returns:
+            λ, the share of the sample's own label, [B]; the box (top, bottom, left, right) in which its
+            partner is laid over it, [B, 4], the whole image for mixup; and the weight of the partner in
+            there, [B], 1 for cutmix and 0 where nothing is mixed.
+        """
         place = share.position
         if self.mode == "batch":
-            place = np.zeros_like(place)
+            place = np.zeros(1, dtype=np.int64)
         elif self.mode == "pair":
             place = np.minimum(place, share.whole - 1 - place)
         number = np.array([share.step], dtype=np.int64)
-        key = int(draw(seed, number, share.turn, _STREAM)[0])
+        words = at(draw(seed, number, share.turn, _STREAM), place + 1)
+        applied, kind, level, y, x = uniform(more(words, 5)).T
+        cut = kind < self.switch if self.mixup and self.cutmix else np.full(len(place), self.cutmix > 0)
+        kept = _beta(np.where(cut, self.cutmix, self.mixup), level)
+        boxes = np.array([[0, height, 0, width]]).repeat(len(place), 0)
+        if cut.any():
+            boxes[cut] = _boxes(kept[cut], y[cut], x[cut], height, width)
+        weights = np.where(applied < self.probability, np.where(cut, 1.0, 1 - kept), 0.0)
+        area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
+        return 1 - weights * area / (height * width), boxes, weights
 
-        def drawn(what: int) -> NDArray[np.float64]:
-            return uniform(draw(key, place, 0, _STREAM + 1 + what))
 
-        applied = drawn(_APPLIED) < self.probability
-        cut = (
-            (drawn(_KIND) < self.switch)
-            if self.mixup and self.cutmix
-            else np.full(len(place), self.cutmix > 0)
-        )
-        alpha = np.where(cut, self.cutmix, self.mixup)
-        kept = np.where(applied, _beta(alpha, drawn(_SHARE)), 1.0)
-        if not (cut & applied).any():
-            return kept, None
-        # A box of the share 1 − λ around a uniform centre; what lies outside the image is cut off.
-        side = np.sqrt(1 - kept) * (cut & applied)
-        tall, wide = (height * side).astype(np.int64), (width * side).astype(np.int64)
-        y, x = (drawn(_TOP) * height).astype(np.int64), (drawn(_LEFT) * width).astype(np.int64)
-        top, bottom = np.clip(y - tall // 2, 0, height), np.clip(y + tall // 2, 0, height)
-        left, right = np.clip(x - wide // 2, 0, width), np.clip(x + wide // 2, 0, width)
-        outside = 1 - (bottom - top) * (right - left) / (height * width)
-        return np.where(cut & applied, outside, kept), np.stack([top, bottom, left, right], 1)
+def _boxes(
+    kept: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64], height: int, width: int
+) -> NDArray[np.int64]:
+    """Boxes of the share 1 − λ around the centres, in shares of the sides; what lies outside is cut off."""
+    sides = []
+    for centre, length in ((y, height), (x, width)):
+        long = (length * np.sqrt(1 - kept)).astype(np.int64)
+        first = (centre * length).astype(np.int64) - long // 2
+        sides += [np.maximum(first, 0), np.minimum(first + long, length)]
+    return np.stack(sides, 1)
 
 
 def _beta(alpha: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -137,24 +142,64 @@ def _beta(alpha: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.flo
     return found
 
 
-def _mixed(images: Tensor, kept: NDArray[np.float64], boxes: NDArray[np.int64] | None) -> Tensor:
-    """The images, mixed in place with the mirrored ones."""
-    box = np.zeros((len(kept), 4), dtype=np.int64) if boxes is None else boxes
-    cut = (box[:, 1] > box[:, 0]) & (box[:, 3] > box[:, 2])
-    alike = (kept == kept[0]).all() and (box == box[0]).all()
-    if alike and cut.all():
-        top, bottom, left, right = box[0]
-        images[:, :, top:bottom, left:right] = images[:, :, top:bottom, left:right].flip(0)
-        return images
-    # A box of no area leaves its sample as it is, and has the whole share: λ is 1 there.
-    share = np.where(cut, 1.0, kept)
-    if (share == 1).all() and not cut.any():
-        return images
-    partners = images.flip(0)
-    if (share < 1).any():
-        weight = torch.from_numpy(1 - share).to(images.dtype)
-        images.lerp_(partners, weight[:, None, None, None] if not alike else weight[0])
-    for number in np.flatnonzero(cut):
-        top, bottom, left, right = box[number]
-        images[number, :, top:bottom, left:right] = partners[number, :, top:bottom, left:right]
-    return images
+def _lay(images: Tensor, boxes: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+    """Lay over each image, in place, a part of the mirrored one; one box and weight may stand for all.
+
+    A few partners at a time, while they are at hand in the processor's cache: several times faster than the
+    whole batch at once. The middle one of an odd batch is its own partner, and stays.
+    """
+    if not weights.any():
+        return
+    pixels: NDArray[np.float32] = images.numpy()
+    half, count = len(pixels) // 2, len(pixels)
+    if len(boxes) > 1:
+        for one in range(half):
+            other = count - 1 - one
+            _lay_two(pixels[one], pixels[other], boxes[[one, other]], weights[[one, other]])
+        return
+    part, together = _part(pixels, boxes[0]), max(1, _AT_HAND // pixels[0].size)
+    for first in range(0, half, together):
+        last = min(first + together, half)
+        _exchange(part[first:last], part[count - last : count - first][::-1], weights[0])
+
+
+def _exchange(one: NDArray[np.float32], other: NDArray[np.float32], weight: float) -> None:
+    """Go from each of two towards the other by a weight, in place."""
+    if weight == 1:
+        taken = one.copy()
+        one[...], other[...] = other, taken
+    else:
+        step = other - one
+        step *= np.float32(weight)
+        one += step
+        other -= step
+
+
+def _lay_two(
+    one: NDArray[np.float32],
+    other: NDArray[np.float32],
+    boxes: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> None:
+    """Lay parts of two images over each other, each with its own box and weight, [2, 4] and [2]."""
+    # What the other takes of the one, before that is changed.
+    taken = _part(one, boxes[1]).copy() if weights[1] else None
+    _blend(_part(one, boxes[0]), _part(other, boxes[0]), weights[0])
+    if taken is not None:
+        _blend(_part(other, boxes[1]), taken, weights[1])
+
+
+def _blend(pixels: NDArray[np.float32], others: NDArray[np.float32], weight: float) -> None:
+    """Go from some pixels towards others by a weight, in place."""
+    if weight == 1:
+        pixels[...] = others
+    elif weight:
+        step = others - pixels
+        step *= np.float32(weight)
+        pixels += step
+
+
+def _part(pixels: NDArray[np.float32], box: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The box (top, bottom, left, right) of images [..., H, W]."""
+    top, bottom, left, right = box.tolist()
+    return pixels[..., top:bottom, left:right]

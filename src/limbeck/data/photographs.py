@@ -56,7 +56,7 @@ class ImageViews(Options):
             check_count("data.views.resize", self.resize, self.size)
         check_choice("data.views.interpolation", self.interpolation, ("bilinear", "bicubic", "random"))
         if self.rand_augment is not None:
-            augmentation(self.rand_augment, self.size)  # for what it has to say against it
+            self._policy()  # for what it has to say against it
         scale = self.scale
         fits = isinstance(scale, list | tuple) and len(scale) == 2
         numbers = fits and all(isinstance(s, int | float) and not isinstance(s, bool) for s in scale)
@@ -72,6 +72,9 @@ class ImageViews(Options):
         """What is erased of the finished views; None: nothing."""
         return Erasing.given(self.erase)
 
+    def _policy(self) -> "Callable[[Image], Image]":
+        return augmentation(str(self.rand_augment), self.size, interpolation=self.interpolation)
+
     @cached_property
     def train(self) -> "Callable[[Image], Tensor]":
         """The random view of an image, to a byte tensor [C, size, size]; nothing is erased yet."""
@@ -86,7 +89,7 @@ class ImageViews(Options):
         ]
         part = parts[0] if len(parts) == 1 else v2.RandomChoice(parts)
         mirror = [v2.RandomHorizontalFlip()] if self.flip else []
-        changed = [augmentation(self.rand_augment, self.size)] if self.rand_augment is not None else []
+        changed = [self._policy()] if self.rand_augment is not None else []
         return v2.Compose([part, *mirror, *changed, v2.PILToTensor()])  # type: ignore[no-any-return]  # untyped
 
     @cached_property

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from limbeck.data.erasing import Erasing
-from limbeck.data.keyed import keyed
+from limbeck.data.keyed import draw, reseed, restored
 from limbeck.data.views import TensorViews, to_unit
 from limbeck.errors import InputError
 from limbeck.knowledge import UNLABELLED, Batch
@@ -162,8 +162,8 @@ class Items(Protocol):
 class ItemSamples(Samples):
     """Samples that are read one by one: photographs on disk, or anybody's data set.
 
-    Each item is read and augmented inside `keyed`, so its view depends on (seed, sample, pass) only, in
-    whatever worker process it is made.
+    The generators are seeded for each item before it is read and augmented, so its view depends on (seed,
+    sample, view) only, in whatever worker process it is made.
 
     Attributes:
         items: item by number, as `train` and `test` take it.
@@ -183,18 +183,26 @@ class ItemSamples(Samples):
 
     def take(self, index: NDArray[np.int64], view: View, seed: int) -> Batch:
         """See `Samples.take`."""
-        each = [None] * len(index) if view is None else _each(view, index).tolist()
-        read = [self._read(number, turn, seed) for number, turn in zip(index.tolist(), each, strict=True)]
-        images = to_unit(torch.stack(read))
-        if view is not None and self.views is not None:
-            images = self.views(images, index, view, seed)
-        return self._batch(images, index, view)
+        images = torch.stack(self._read(index, view, seed))
+        if view is None or self.views is None:
+            return self._batch(to_unit(images), index, view)
+        if isinstance(self.views, Erasing):
+            images = to_unit(images)
+        return self._batch(self.views(images, index, view, seed), index, view)
 
-    def _read(self, number: int, view: int | None, seed: int) -> Tensor:
+    def _read(self, index: NDArray[np.int64], view: View, seed: int) -> list[Tensor]:
+        """The images, each drawn from generators of its own seed."""
         # Evaluation is keyed too: a user's item that draws random numbers stays the same every time.
-        with keyed(0 if view is None else seed, number, -1 if view is None else view):
-            item = self.items[int(self.numbers[number])]
-            image = self.test(item) if view is None else self.train(item)
+        words = draw(0, index, -1) if view is None else draw(seed, index, view)
+        change = self.test if view is None else self.train
+        found = []
+        with restored():
+            for number, word in zip(index.tolist(), words.tolist(), strict=True):
+                reseed(word)
+                found.append(self._checked(number, change(self.items[int(self.numbers[number])])))
+        return found
+
+    def _checked(self, number: int, image: Tensor) -> Tensor:
         if tuple(image.shape) != (self.channels, *self.size):
             raise InputError(
                 f"data: sample {number} has the shape {list(image.shape)}, others have "

@@ -6,6 +6,7 @@ training step does. RandAugment alone goes image by image through Pillow, about 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from torch import Tensor
 
 from limbeck.data.augmenting import augmentation
 from limbeck.data.erasing import Erasing
-from limbeck.data.keyed import draw, keyed
+from limbeck.data.keyed import draw, reseed, restored
 from limbeck.data.options import Options, check_bool, check_count
 from limbeck.errors import InputError
 
 __all__ = ["TensorViews", "to_unit"]
+
+_SHIFT, _FLIP, _POLICY = 1, 2, 3
+"""What is drawn for each sample; 0 is what a data set draws itself while its item is read."""
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -51,7 +55,12 @@ class TensorViews(Options):
         check_bool("data.views.flip", self.flip)
         if self.rand_augment is not None:
             augmentation(self.rand_augment, 32)  # for what it has to say against it
-        object.__setattr__(self, "_erasing", Erasing.given(self.erase))
+        _ = self.erasing
+
+    @cached_property
+    def erasing(self) -> Erasing | None:
+        """What is erased of the finished views; None: nothing."""
+        return Erasing.given(self.erase)
 
     def __call__(
         self, images: Tensor, index: NDArray[np.int64], view: int | NDArray[np.int64], seed: int
@@ -71,15 +80,18 @@ class TensorViews(Options):
         if self.crop:
             pixels = self._shifted(pixels, index, view, seed)
         if self.flip:
-            mirrored = (draw(seed, index, view, stream=2) >> np.uint64(63)).astype(bool)
+            mirrored = (draw(seed, index, view, _FLIP) >> np.uint64(63)).astype(bool)
             # Copied, so that the caller's images stay as they are.
             pixels = pixels if self.crop else pixels.copy()
             pixels[mirrored] = pixels[mirrored][..., ::-1]
         if self.rand_augment is not None:
             pixels = self._augmented(pixels, index, view, seed)
         finished = to_unit(torch.from_numpy(pixels))
-        erasing: Erasing | None = getattr(self, "_erasing", None)
-        return finished if erasing is None else erasing(finished, index, view, seed)
+        if self.erasing is None:
+            return finished
+        if finished.data_ptr() == images.data_ptr():  # the caller's own, which nothing has copied so far
+            finished = finished.clone()
+        return self.erasing(finished, index, view, seed)
 
     def _augmented(
         self, pixels: Any, index: NDArray[np.int64], view: int | NDArray[np.int64], seed: int
@@ -92,21 +104,15 @@ class TensorViews(Options):
         channels = pixels.shape[1]
         if channels not in (1, 3):
             raise InputError(f"data.views.rand_augment: needs grey or colour images, not {channels} channels")
-        change = augmentation(str(self.rand_augment), min(pixels.shape[2:]))
-        made = np.empty_like(pixels)
-        views = np.broadcast_to(np.asarray(view), index.shape)
-        for at, (number, turn) in enumerate(zip(index.tolist(), views.tolist(), strict=True)):
-            whole = pixels[at].transpose(1, 2, 0)
-            image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(whole, (*whole.shape[:2], 3))))
-            with keyed(seed, number, turn):
-                changed = np.asarray(change(image))
-            # A grey image was shown to the policy as a colour one: back by its brightness.
-            made[at] = (
-                changed.transpose(2, 0, 1)
-                if channels == 3
-                else np.asarray(Image.fromarray(changed).convert("L"))[None]
-            )
-        return made
+        change = augmentation(str(self.rand_augment), min(pixels.shape[2:]), channels=channels)
+        # Pillow has the channels last, and none where there is one.
+        made = np.array(pixels.transpose(0, 2, 3, 1), order="C")
+        made = made[..., 0] if channels == 1 else made
+        with restored():
+            for number, word in enumerate(draw(seed, index, view, _POLICY).tolist()):
+                reseed(word)
+                made[number] = np.asarray(change(Image.fromarray(made[number])))
+        return np.ascontiguousarray(made[:, None] if channels == 1 else made.transpose(0, 3, 1, 2))
 
     def _shifted(
         self, pixels: Any, index: NDArray[np.int64], view: int | NDArray[np.int64], seed: int
@@ -115,7 +121,7 @@ class TensorViews(Options):
         padded = np.zeros((count, channels, height + 2 * pad, width + 2 * pad), dtype=pixels.dtype)
         padded[:, :, pad : pad + height, pad : pad + width] = pixels
         # The high bits scaled to 0..2 pad: unbiased to 1 in 2**32, and exact on every machine.
-        bits, places = draw(seed, index, view, stream=1), np.uint64(2 * pad + 1)
+        bits, places = draw(seed, index, view, _SHIFT), np.uint64(2 * pad + 1)
         top = ((bits >> np.uint64(32)) * places) >> np.uint64(32)
         left = ((bits & np.uint64(0xFFFFFFFF)) * places) >> np.uint64(32)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
