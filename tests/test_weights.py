@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from limbeck import weights
+from limbeck import locating, weights
 from limbeck.errors import InputError, WorkError
 
 
@@ -87,7 +87,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         weights.save(_net(), tmp_path / "file" / "a.safetensors")
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model", "net", "ema", None])
+@pytest.mark.parametrize(
+    "wrapper", ["state_dict", "model_state_dict", "model", "net", "ema_net", "ema", None]
+)
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", ""])
 def test_wrapped_and_prefixed_checkpoints_load(tmp_path: Path, wrapper: str | None, prefix: str) -> None:
     state = {prefix + k: v for k, v in _net(0).state_dict().items()}
@@ -102,6 +104,12 @@ def test_nested_wrappers_are_opened_and_the_weights_preferred_to_their_average(t
     inner = {"state_dict": dict(_net(0).state_dict())}
     torch.save({"ema": dict(_net(1).state_dict()), "model": inner}, tmp_path / "a.pth")
     assert _same(weights.read(tmp_path / "a.pth"), dict(_net(0).state_dict()))
+
+
+def test_supergradients_average_is_preferred_to_its_network(tmp_path: Path) -> None:
+    both = {"net": dict(_net(0).state_dict()), "ema_net": dict(_net(1).state_dict())}
+    torch.save(both, tmp_path / "ckpt_latest.pth")
+    assert _same(weights.read(tmp_path / "ckpt_latest.pth"), dict(_net(1).state_dict()))
 
 
 def test_a_network_whose_own_names_begin_with_model_loads_its_own_file(tmp_path: Path) -> None:
@@ -220,11 +228,11 @@ def test_find_looks_beside_the_recipe_then_in_the_data_then_in_the_cache(
     for folder in reversed(places.values()):
         folder.mkdir(parents=True)
         (folder / "w.th").touch()
-        assert weights.find("w.th", beside=places["recipe"], where="teacher.weights") == folder / "w.th"
+        assert locating.find("w.th", beside=places["recipe"], where="teacher.weights") == folder / "w.th"
     absolute = str(places["recipe"] / "w.th")
-    assert weights.find(absolute, beside=None, where="teacher.weights") == Path(absolute)
+    assert locating.find(absolute, beside=None, where="teacher.weights") == Path(absolute)
     monkeypatch.chdir(places["recipe"])
-    assert weights.find("w.th", beside=None, where="--weights").samefile(absolute)
+    assert locating.find("w.th", beside=None, where="--weights").samefile(absolute)
 
 
 def test_a_missing_file_lists_the_places_and_the_nearest_name(
@@ -234,11 +242,11 @@ def test_a_missing_file_lists_the_places_and_the_nearest_name(
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "resnet56-4bfd9763.th").touch()
     with pytest.raises(InputError) as caught:
-        weights.find("resnet56-4bfd9762.th", beside=tmp_path / "recipe", where="teacher.weights")
+        locating.find("resnet56-4bfd9762.th", beside=tmp_path / "recipe", where="teacher.weights")
     message = str(caught.value)
     assert message.startswith("teacher.weights: ")
     assert str(tmp_path / "recipe" / "resnet56-4bfd9762.th") in message
     assert 'Did you mean "resnet56-4bfd9763.th"?' in message
     monkeypatch.delenv("LIMBECK_DATA")
     with pytest.raises(InputError, match="LIMBECK_DATA is not set"):
-        weights.find("w.th", beside=tmp_path, where="teacher.weights")
+        locating.find("w.th", beside=tmp_path, where="teacher.weights")

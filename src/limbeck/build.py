@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from limbeck import data as data_sources
-from limbeck import methods, models, weights
+from limbeck import locating, methods, models, weights
 from limbeck.calls import first_answer
 from limbeck.classes import teacher_classes
 from limbeck.composing import recompose
@@ -111,7 +111,7 @@ def prepare(
         raise unknown("key or option", error.given, [*error.allowed, *keys], where) from None
     if network.weights is not None:
         weights.load(
-            built.model, weights.find(network.weights, beside=beside, where=f"{where}.weights"), where=where
+            built.model, locating.find(network.weights, beside=beside, where=f"{where}.weights"), where=where
         )
     given = None if own is None else InputSpec(own.mean, own.std, own.size, own.channels)
     spec = built.input.override(given)

@@ -12,8 +12,9 @@ import typer
 import typer.core
 
 from limbeck.commands.answering import answer
-from limbeck.commands.failing import fail, unforeseen, usage
-from limbeck.errors import InputError, WorkError, unknown
+from limbeck.commands.arguments import Jobs, Json, Out, Overrides, RecipeFile, Resume, Small
+from limbeck.commands.failing import perform
+from limbeck.errors import InputError, unknown
 
 __all__ = ["app", "main"]
 
@@ -43,24 +44,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-
-RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings laid over the recipe: key.sub=value.", show_default=False)
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")
-]
-Out = Annotated[
-    Path | None, typer.Option("--out", help="Where to write; by default runs/<name>.", show_default=False)
-]
-
-
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
-Small = Annotated[bool, typer.Option("--small", help="The recipe's own small version, done in minutes.")]
-Jobs = Annotated[
-    int, typer.Option(help="Trainings side by side, each in a process of its own.", min=1, max=256)
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -287,23 +270,7 @@ for _name, _text in LATER.items():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
-    command = typer.main.get_command(app)
-    try:
-        code = command.main(args=arguments, prog_name="limbeck", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except InputError as error:
-        return fail(str(error), 2)
-    except WorkError as error:
-        return fail(str(error), 1)
-    except (KeyboardInterrupt, typer.Abort):
-        return fail("interrupted", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except Exception as error:
-        if hasattr(error, "format_message"):  # the command line's own library: a wrong option or argument
-            return fail(usage(error), 2)
-        return fail(unforeseen(error), 1)
+    return perform(typer.main.get_command(app), arguments, "limbeck")
 
 
 def entry() -> None:

@@ -19,7 +19,7 @@ from limbeck.conclusion import Taught, conclude_comparison
 from limbeck.errors import DivergedError, InputError
 from limbeck.methods.base import Method
 from limbeck.objective import Objective
-from limbeck.phase import Outcome
+from limbeck.outcome import Outcome
 from limbeck.progress import Display, Plain, Silent
 from limbeck.recipe import Recipe, TermSpec
 from limbeck.runfolder import RunFolder

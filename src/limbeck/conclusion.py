@@ -15,7 +15,7 @@ from limbeck.build import Prepared, make_student, restored
 from limbeck.composing import is_composite
 from limbeck.data import Data
 from limbeck.evaluation.statistics import paired_interval
-from limbeck.phase import Outcome
+from limbeck.outcome import Outcome
 from limbeck.recipe import Recipe, StageSpec
 from limbeck.runfolder import RunFolder
 from limbeck.teachers import Frozen

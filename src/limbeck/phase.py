@@ -1,14 +1,10 @@
 """One network trained from its start, or from where a killed run left it, to its evaluation."""
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from limbeck import models, weights
@@ -25,12 +21,13 @@ from limbeck.evaluation.figures import Figures
 from limbeck.evaluation.metrics import Evaluation
 from limbeck.journal import Journal
 from limbeck.models.run import notes
+from limbeck.outcome import Outcome, epoch_figures, finite, worth_a_line
+from limbeck.picturing import pictured
 from limbeck.progress import Display
 from limbeck.schemes import Offline, Scheme
 from limbeck.staging import spans
 from limbeck.tracking import Tracked
-from limbeck.tracking.pictures import SHOWN, samples
-from limbeck.training.checkpoint import States, write_atomically
+from limbeck.training.checkpoint import States
 from limbeck.training.ema import Ema
 from limbeck.training.memory import Memory
 from limbeck.training.runtime import Runtime
@@ -38,34 +35,11 @@ from limbeck.training.settings import Checkpoint, Training
 from limbeck.training.sharding import opened, whole_state
 from limbeck.training.trainer import Step, Trainer
 
-__all__ = ["Interrupted", "Outcome", "Phase"]
+__all__ = ["Interrupted", "Phase"]
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
     """Somebody asked the work to stop; all that was done is saved."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a finished training says.
-
-    Attributes:
-        evaluation: the final figures on the test set, as JSON.
-        history: one entry an epoch: epoch, accuracy, loss.
-        seconds: time spent training, evaluations between the epochs included.
-        file: the weights.
-    """
-
-    evaluation: dict[str, Any]
-    history: list[dict[str, Any]]
-    seconds: float
-    file: Path
-
-    @property
-    def best(self) -> float | None:
-        """The best accuracy of any epoch, as the literature reports it."""
-        found = [*(h["accuracy"] for h in self.history), self.evaluation["accuracy"]]
-        return max((float(value) for value in found if value is not None), default=None)
 
 
 @dataclass
@@ -122,18 +96,15 @@ class Phase:
 
     def finished(self) -> Outcome | None:
         """What this training found, where it is done already."""
-        file = self.folder / f"{self._name}.safetensors"
-        record = self.folder / "evaluation.json"
-        if not (file.exists() and record.exists()):
-            return None
-        found = json.loads(record.read_text())
-        if self.runtime.main:
+        found = Outcome.read(self._file)
+        if found is not None and self.runtime.main:
             States(self.states).clear()  # a kill between the last record and this leaves them
-        return Outcome(found["evaluation"], found["history"], found["seconds"], file)
+        return found
 
     @property
-    def _name(self) -> str:
-        return "teacher" if self.role == "teacher" else "student"
+    def _file(self) -> Path:
+        """The weights in the end."""
+        return self.folder / f"{'teacher' if self.role == 'teacher' else 'student'}.safetensors"
 
     def run(self, scheme: Offline, teacher_logits: Tensor | None = None) -> Outcome:
         """Train, evaluate and save; goes on from the newest state where there is one.
@@ -175,17 +146,10 @@ class Phase:
         """Send the final figures to the trackers, and a picture of some samples."""
         if self.track is None:
             return
-        few = np.linspace(0, len(self.data.test) - 1, min(SHOWN, len(self.data.test))).astype(np.int64)
-        test, classes = self.data.test.subset(few), self.data.train.classes
         with opened(scheme):
-            _, student = ask(scheme.student, test, self.runtime, len(few), classes=len(classes))
-        if self._tracked is None:
-            return
-        images = test.take(np.arange(len(few), dtype=np.int64), None, 0).input
-        heard = None if teacher_logits is None else teacher_logits[torch.from_numpy(few)]
-        drawable = isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)
-        pixels = samples(images, test.targets, student, heard, classes) if drawable else None  # type: ignore[arg-type]
-        self._tracked.finish(outcome.evaluation, pixels, step)
+            pixels = pictured(scheme.student, self.data, self.runtime, teacher_logits)
+        if self._tracked is not None:
+            self._tracked.finish(outcome.evaluation, pixels, step)
 
     def _ema(self, scheme: Offline, steps: int) -> Ema | None:
         """The average of the student's weights, over all stages."""
@@ -214,7 +178,7 @@ class Phase:
         with self.display.bar(title, steps, "steps", done=done) as bar:
             for step in trainer.fit(loader):
                 memory.count(step)
-                bar.advance(1, _figures(step.losses) if bar.due() else None)
+                bar.advance(1, finite(step.losses) if bar.due() else None)
                 if step.last:
                     self._epoch(step, memory, trainer, choosing, title)
                 stop = self.stop()
@@ -264,14 +228,14 @@ class Phase:
             memory.history.append(
                 {"epoch": step.epoch, "accuracy": found.figure("accuracy"), "loss": found.figure("loss")}
             )
-            line |= _epoch_figures(found, held_out)
+            line |= epoch_figures(found, held_out)
             said += f"  accuracy {found.accuracy:.4f}"
         line["seconds"] = round(memory.seconds, 3)
         self.runtime.first(lambda: self.journal.write(line))
         if self._tracked is not None:
             self._tracked.line(line)
         epochs = trainer.total_steps // trainer.steps_per_epoch
-        if self._telling(step.epoch, epochs):
+        if worth_a_line(step.epoch, epochs):
             done = trainer.saved_step
             left = memory.seconds / done * (trainer.total_steps - trainer.step)
             self.display.say(
@@ -296,12 +260,6 @@ class Phase:
                 **options,
             )[0]
 
-    @staticmethod
-    def _telling(epoch: int, epochs: int) -> bool:
-        """Whether this epoch gets a line of its own: ten or twenty lines a training, however long it is."""
-        every = max(1, epochs // 10)
-        return epoch % every == 0 or epoch == epochs
-
     def _finish(
         self,
         scheme: Offline,
@@ -322,7 +280,7 @@ class Phase:
                 network, self.settings.epochs, lambda: (ask_test(), self._ask(scheme, held_out))
             )
             figures = {**found.to_json(), "validation": valid.figure("accuracy"), **chosen}
-        outcome = Outcome(figures, memory.history, memory.seconds, self.folder / f"{self._name}.safetensors")
+        outcome = Outcome(figures, memory.history, memory.seconds, self._file)
         # Before the training counts as done: a kill in between must not lose it.
         self._show(scheme, outcome, teacher_logits, step)
         state = whole_state(network, keep=self.runtime.main)
@@ -336,31 +294,5 @@ class Phase:
         shape = notes(classes=len(self.data.classes), channels=train.channels, size=train.size)
         composed = {} if scheme.objective.reused is None else notes_of(student)
         weights.save(state, outcome.file, {**shape, **composed})
-        record = {
-            "role": self.role,
-            "seed": self.seed,
-            "evaluation": outcome.evaluation,
-            "history": outcome.history,
-            "seconds": outcome.seconds,
-            "parameters": models.parameters(scheme.student.model),
-        }
-        # Written last: a phase with this file is done.
-        write_atomically(self.folder / "evaluation.json", json.dumps(record, indent=1))
-
-
-def _epoch_figures(found: Evaluation, held_out: Evaluation | None) -> dict[str, Any]:
-    """What an epoch's line says of its evaluations."""
-    told: dict[str, Any] = {"accuracy": found.figure("accuracy"), "test_loss": found.figure("loss")}
-    if found.metrics:
-        told["metrics"] = {name: found.figure(name) for name in found.metrics}
-    if held_out is not None:
-        told["validation_accuracy"] = held_out.figure("accuracy")
-        told["validation_loss"] = held_out.figure("loss")
-        if held_out.metrics:
-            told["validation_metrics"] = {name: held_out.figure(name) for name in held_out.metrics}
-    return told
-
-
-def _figures(losses: dict[str, Tensor]) -> dict[str, float]:
-    found = {name: float(value) for name, value in losses.items()}
-    return {n: v for n, v in found.items() if math.isfinite(v)}
+        # Written last: a phase with this record is done.
+        outcome.write(role=self.role, seed=self.seed, parameters=models.parameters(student))

@@ -5,8 +5,6 @@ run can be killed at any moment and goes on where it was.
 """
 
 import contextlib
-import signal
-import threading
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -34,11 +32,13 @@ from limbeck.evaluation.figures import Figures
 from limbeck.jobs import side_by_side
 from limbeck.journal import Journal
 from limbeck.objective import Objective
+from limbeck.outcome import Outcome
 from limbeck.pairing import settle_layers
-from limbeck.phase import Interrupted, Outcome, Phase
+from limbeck.phase import Interrupted, Phase
 from limbeck.progress import Display, Silent
 from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.runfolder import RunFolder
+from limbeck.stopping import Stop
 from limbeck.teaching import Teaching, teachers_objective
 from limbeck.tracking import Tracking
 from limbeck.training.optimizers import build_optimizer, build_schedule
@@ -99,7 +99,7 @@ class Run:
         self.figures: Figures
         self.teaching: Teaching
         self.tracking: Tracking
-        self._stopped = False
+        self._stop = Stop(self.runtime, self.display)
 
     @property
     def roles(self) -> list[str]:
@@ -129,7 +129,7 @@ class Run:
             self._rehearse()
             # Only now: a recipe that cannot work leaves the folder free for the corrected one.
             self.runtime.first(self._claim)
-            stack.enter_context(self._stopping())
+            stack.enter_context(self._stop.listening())
             return self._all()
 
     @contextlib.contextmanager
@@ -137,7 +137,7 @@ class Run:
         """In a process of its own, beside the one that claimed the folder: ready for `train`."""
         self._load()
         self.teaching.read(self.folder.answers)
-        with self._stopping():
+        with self._stop.listening():
             yield
 
     def _check_shared(self) -> None:
@@ -211,7 +211,7 @@ class Run:
             outcome = self.train(role, seed)
             if outcome is not None:
                 outcomes[role].append(outcome)
-        if self._asked_to_stop():
+        if self._stop.asked():
             raise Interrupted  # all trainings are saved; what is left is quick
         if not self.runtime.main:
             return {}
@@ -221,7 +221,7 @@ class Run:
         """Leave trainings to processes of their own."""
         if len(tasks) > 1:
             self.teaching.write(self.folder.answers)
-            side_by_side(self.folder.path, tasks, self.jobs, self.display, self._asked_to_stop)
+            side_by_side(self.folder.path, tasks, self.jobs, self.display, self._stop.asked)
 
     def _conclude(self, outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
         self.display.say("exporting and measuring")
@@ -247,7 +247,7 @@ class Run:
         done = phase.finished()
         if done is not None:
             return done
-        if self._asked_to_stop():
+        if self._stop.asked():
             raise Interrupted
         with self.folder.training(role, seed) if self.runtime.main else contextlib.nullcontext():
             return self._train(phase, role, seed)
@@ -284,36 +284,8 @@ class Run:
             checkpoint=checkpoint(train, self.data, self.figures),
             figures=self.figures,
             track=(lambda: self.tracking.open(role, seed)) if self.recipe.track else None,
-            stop=self._asked_to_stop,
+            stop=self._stop.asked,
         )
-
-    # Being stopped
-
-    def _asked_to_stop(self) -> bool:
-        if self.runtime.world == 1:
-            return self._stopped
-        flag = torch.tensor(float(self._stopped), device=self.runtime.device)
-        return bool(self.runtime.mean(flag) > 0)
-
-    @contextlib.contextmanager
-    def _stopping(self) -> Iterator[None]:
-        """Ctrl-C and a polite kill end the work after the running step; a second one ends it at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number: int, frame: Any) -> None:
-            if self._stopped:
-                raise KeyboardInterrupt
-            self._stopped = True
-            self.display.say("stopping after this step; the state will be saved (again: stop at once)")
-
-        before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, old in before.items():
-                signal.signal(number, old)
 
 
 def _runtime(train: TrainSpec) -> Runtime:

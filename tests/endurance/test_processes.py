@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 from tiny_run import fingerprint
+from two_runs import WHOLE_RECIPE, check_equal, command, lines
 
 from limbeck.data.plans import Plan
 
@@ -19,19 +19,6 @@ pytestmark = [
 ]
 
 MODULE = """
-import torch
-from sklearn.datasets import load_digits
-from torch import nn
-from torch.utils.data import TensorDataset
-
-
-def digits():
-    # 101 test samples: the processes get unequal numbers of them.
-    read = load_digits()
-    images = torch.from_numpy(read.images / 16).float()[:, None]
-    targets = torch.from_numpy(read.target)
-    return TensorDataset(images[:256], targets[:256]), TensorDataset(images[300:401], targets[300:401])
-
 
 class Net(nn.Module):
     # No batch statistics; a second head that no pass reaches, as many networks carry one.
@@ -82,15 +69,7 @@ STATISTICS = {"student.model": "py:limbeck.students.small:convnet", "student.wid
 
 def distil(folder: Path, out: str, **overrides: Any) -> dict[str, Any]:
     """A command for the run `out` in this folder."""
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(RECIPE)
-    (folder / "processes_module.py").write_text(MODULE)
-    changed = [f"{key}={value}" for key, value in overrides.items()]
-    return {"arguments": ["distill", str(recipe), *changed, "--out", str(folder / out), "--resume"]}
-
-
-def lines(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return command(folder, out, RECIPE, "processes_module", MODULE, **overrides)
 
 
 HINTS = "[{name: hints, epochs: 1, objective: {hint: {layers: {stem: stem}}}}]"
@@ -113,35 +92,6 @@ FEATURES = """
 """Every feature method that takes networks of unlike width and leaves the student's classifier alone."""
 
 
-WHOLE_RECIPE = {
-    "data.validation": 0.25,
-    "data.views": "{crop: 1, flip: false, erase: 0.3}",
-    "data.mix": "{mixup: 0.2, cutmix: 1.0, mode: elem}",
-    "data.repeats": 3,
-    "metrics": "[top5]",
-    "train.optimizer": "{name: lamb, lr: 0.01, weight_decay: 0.02}",
-    "train.schedule": "{name: cosine, warmup_epochs: 0.5, cooldown_epochs: 0.5, final: 0.01}",
-    "train.decay_bias_and_norm": "false",
-    "train.ema": 0.9,
-    "train.checkpoint": "{take: average, best: 2, watch: loss}",
-}
-"""All that a training recipe has."""
-
-
-def check_equal(one: Path, other: Path) -> None:
-    """The same weights and the same curve, to 1e-6."""
-    for name in ("state/teacher/teacher", "seeds/0/control/student", "seeds/0/student/student"):
-        expected, found = (load_file(run / f"{name}.safetensors") for run in (one, other))
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
-    before, after = lines(one), lines(other)
-    assert len(before) == len(after) == 6
-    for wanted, got in zip(before, after, strict=True):
-        same = ("role", "seed", "epoch", "step", "lr", "accuracy")
-        assert {k: wanted[k] for k in same} == {k: got[k] for k in same}
-        assert got["losses"] == pytest.approx(wanted["losses"], abs=1e-6)
-        assert got["test_loss"] == pytest.approx(wanted["test_loss"], abs=1e-6)
-
-
 def test_processes_and_parts_give_the_curve_of_one(tmp_path: Path, forks: Any, pair: Any) -> None:
     few = {"data.labels": 100}
     groups = {
@@ -162,12 +112,12 @@ def test_processes_and_parts_give_the_curve_of_one(tmp_path: Path, forks: Any, p
     ends, said = forks(list(groups.values()))
     assert all(code == 0 for group in ends for code in group), said[-6000:]
     for name in ("two", "parts2", "parts4"):
-        check_equal(tmp_path / "one", tmp_path / name)
+        check_equal(tmp_path / "one", tmp_path / name, 1e-6)
     for name in ("few-two", "few-both"):
-        check_equal(tmp_path / "few", tmp_path / name)
+        check_equal(tmp_path / "few", tmp_path / name, 1e-6)
     for name in ("recipe-two", "recipe-both"):
-        check_equal(tmp_path / "recipe", tmp_path / name)
-    check_equal(tmp_path / "staged", tmp_path / "staged-two")
+        check_equal(tmp_path / "recipe", tmp_path / name, 1e-6)
+    check_equal(tmp_path / "staged", tmp_path / "staged-two", 1e-6)
     stages = [line.get("stage") for line in lines(tmp_path / "staged-two") if line["role"] == "student"]
     assert stages == ["hints", None]
     for name in groups:

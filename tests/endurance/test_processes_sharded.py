@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from tiny_run import fingerprint
+from two_runs import WHOLE_RECIPE, check_equal, command
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,18 +16,6 @@ pytestmark = [
 ]
 
 MODULE = """
-import torch
-from sklearn.datasets import load_digits
-from torch import nn
-from torch.utils.data import TensorDataset
-
-
-def digits():
-    read = load_digits()
-    images = torch.from_numpy(read.images / 16).float()[:, None]
-    targets = torch.from_numpy(read.target)
-    return TensorDataset(images[:256], targets[:256]), TensorDataset(images[300:401], targets[300:401])
-
 
 class Block(nn.Module):
     def __init__(self, width: int):
@@ -76,19 +63,8 @@ train:
 export: {formats: []}
 """
 
-WHOLE_RECIPE = {
-    "data.validation": 0.25,
-    "data.mix": "{mixup: 0.2, cutmix: 1.0, mode: elem}",
-    "data.repeats": 3,
-    "metrics": "[top5]",
-    "train.optimizer": "{name: lamb, lr: 0.01, weight_decay: 0.02}",
-    "train.schedule": "{name: cosine, warmup_epochs: 0.5, cooldown_epochs: 0.5, final: 0.01}",
-    "train.decay_bias_and_norm": "false",
-    "train.ema": 0.9,
-    "train.checkpoint": "{take: average, best: 2, watch: loss}",
-    "train.accumulate": 2,
-}
-"""All that a training recipe has."""
+IN_PARTS = {**WHOLE_RECIPE, "train.accumulate": 2}
+"""All that a training recipe has, in parts of batches."""
 
 STAGED = {
     "stages": "[{name: hints, epochs: 1, objective: {hint: {layers: {blocks.1.mlp.0: blocks.1.mlp.0}}}}]",
@@ -99,31 +75,7 @@ STAGED = {
 
 def distil(folder: Path, out: str, **overrides: Any) -> dict[str, Any]:
     """A command for the run `out` in this folder."""
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(RECIPE)
-    (folder / "sharded_module.py").write_text(MODULE)
-    changed = [f"{key}={value}" for key, value in overrides.items()]
-    return {"arguments": ["distill", str(recipe), *changed, "--out", str(folder / out), "--resume"]}
-
-
-def lines(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def check_equal(one: Path, other: Path, tolerance: float = 1e-5) -> None:
-    """The same weights and the same curve."""
-    names = sorted(str(p.relative_to(one)) for p in one.rglob("*.safetensors"))
-    assert names == sorted(str(p.relative_to(other)) for p in other.rglob("*.safetensors"))
-    for name in names:
-        expected, found = (load_file(run / name) for run in (one, other))
-        torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
-    before, after = lines(one), lines(other)
-    assert len(before) == len(after) == 6
-    for wanted, got in zip(before, after, strict=True):
-        same = ("role", "seed", "epoch", "step", "lr", "accuracy")
-        assert {k: wanted[k] for k in same} == {k: got[k] for k in same}
-        assert got["losses"] == pytest.approx(wanted["losses"], abs=tolerance)
-        assert got["test_loss"] == pytest.approx(wanted["test_loss"], abs=tolerance)
+    return command(folder, out, RECIPE, "sharded_module", MODULE, **overrides)
 
 
 def test_sharded_networks_give_the_curve_of_one_process(tmp_path: Path, forks: Any, pair: Any) -> None:
@@ -133,8 +85,8 @@ def test_sharded_networks_give_the_curve_of_one_process(tmp_path: Path, forks: A
             f"one-{word}": pair(distil(tmp_path, f"one-{word}", **{"train.shard": word}))
             for word in ("teacher", "student", "both")
         },
-        "recipe": [distil(tmp_path, "recipe", **WHOLE_RECIPE)],
-        "recipe-both": pair(distil(tmp_path, "recipe-both", **WHOLE_RECIPE, **{"train.shard": "both"})),
+        "recipe": [distil(tmp_path, "recipe", **IN_PARTS)],
+        "recipe-both": pair(distil(tmp_path, "recipe-both", **IN_PARTS, **{"train.shard": "both"})),
         "stages": [distil(tmp_path, "stages", **STAGED)],
         "stages-both": pair(distil(tmp_path, "stages-both", **STAGED, **{"train.shard": "both"})),
     }
@@ -172,7 +124,7 @@ def stopped(group: list[dict[str, Any]], moment: str) -> list[dict[str, Any]]:
 
 
 def test_each_layout_goes_on_from_what_another_saved(tmp_path: Path, forks: Any, pair: Any) -> None:
-    options = {**WHOLE_RECIPE, "train.save_every": 0}
+    options = {**IN_PARTS, "train.save_every": 0}
     moment = "in step {} of its process"
     one = [distil(tmp_path, "again", **options)]
     sharded = pair(distil(tmp_path, "again", **options, **{"train.shard": "both"}))
@@ -196,7 +148,7 @@ def test_each_layout_goes_on_from_what_another_saved(tmp_path: Path, forks: Any,
 
 
 def test_sharded_and_killed_ends_to_the_bit_as_never_killed(tmp_path: Path, forks: Any, pair: Any) -> None:
-    options = {**WHOLE_RECIPE, "train.save_every": 0, "train.shard": "both"}
+    options = {**IN_PARTS, "train.save_every": 0, "train.shard": "both"}
     again = pair(distil(tmp_path, "again", **options))
     moments = ("in step 2 of its process", "in the evaluation after an epoch", "in step 7 of its process")
     killed = [stopped(again, moment) for moment in moments]

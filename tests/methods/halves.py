@@ -6,9 +6,7 @@ writes `FOLDER/<rank>.pt`. It is a program of its own because only a process tha
 may be forked.
 """
 
-import os
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from forking import in_processes
 from limbeck import methods
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods.base import Probe
@@ -96,37 +95,5 @@ def everything(rank: int = 0, world: int = 1) -> dict[tuple[str, str], dict[str,
     }
 
 
-def work(folder: Path, rank: int) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
-    torch.save(everything(rank, WORLD), folder / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-def main(folder: Path) -> int:
-    torch.set_num_threads(1)
-    children = []
-    for rank in range(WORLD):
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # newer Pythons warn of forking beside threads
-            number = os.fork()
-        if number:
-            children.append(number)
-            continue
-        code = 1
-        try:
-            work(folder, rank)
-            code = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return max(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) for number in children)
-
-
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(in_processes(WORLD, Path(sys.argv[1]), lambda rank: everything(rank, WORLD)))

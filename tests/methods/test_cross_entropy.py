@@ -10,6 +10,8 @@ from limbeck.functional import cross_entropy
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods.base import Probe
 from limbeck.methods.cross_entropy import CrossEntropy
+from limbeck.training.labels import LabelCount
+from limbeck.training.runtime import Runtime
 
 LOGITS = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
 LABELS = torch.tensor([0, 2, -1, 1, 2])
@@ -79,3 +81,24 @@ def test_weights_that_do_not_fit_the_classes_are_refused() -> None:
         set_up(CrossEntropy(class_weights=[1.0, 1.0]), None)
     with pytest.raises(ValueError, match="needs the label of every training sample"):
         set_up(CrossEntropy(class_weights="balanced"), None)
+
+
+def test_a_sample_of_unknown_class_counts_by_no_share_of_a_mix() -> None:
+    """Mixed with a labelled one, a pair of them holds one label, and the mean is over labels."""
+    shares = torch.tensor([[0.7, 0.0, 0.0], [0.3, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    logs = torch.log_softmax(LOGITS[:3], 1)
+    expected = -(0.7 * logs[0, 0] + 0.3 * logs[1, 0] + logs[2, 1]) / 2
+    torch.testing.assert_close(cross_entropy(LOGITS[:3], shares), expected)
+    assert float(cross_entropy(LOGITS[:2], torch.zeros(2, 3))) == 0.0
+
+
+def test_the_trainer_counts_the_same_over_parts() -> None:
+    shares = torch.tensor([[0.7, 0.0, 0.0], [0.0, 0.0, 0.0], [0.3, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    whole = cross_entropy(LOGITS[:4], shares)
+    parts = [Batch(LOGITS[i : i + 2], shares[i : i + 2]) for i in (0, 2)]
+    counted = LabelCount(Runtime("cpu"))(parts)
+    losses = [
+        cross_entropy(LOGITS[i : i + 2], shares[i : i + 2], labelled=part.labelled)
+        for i, part in zip((0, 2), counted, strict=True)
+    ]
+    torch.testing.assert_close(sum(losses) / 2, whole)

@@ -2,15 +2,14 @@
 
 import inspect
 import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import halves
 import pytest
 import torch
 
+from forking import found_by
 from limbeck import methods
 
 pytestmark = [
@@ -24,15 +23,7 @@ Found = dict[tuple[str, str], dict[str, Any]]
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     folder = tmp_path_factory.mktemp("halves")
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    ended = subprocess.run(
-        [sys.executable, halves.__file__, str(folder)],
-        env={**os.environ, **threads},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr[-6000:]
-    return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(halves.WORLD)]
+    return found_by(halves.__file__, folder, halves.WORLD)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -11,7 +11,7 @@ import pytest
 
 from limbeck.progress import Silent
 from limbeck.tracking import KINDS, Tracking
-from limbeck.tracking.kinds import Kind
+from limbeck.tracking.kind import Kind
 
 
 class Said(Silent):

@@ -8,15 +8,14 @@ may be forked.
 
 import os
 import sys
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from forking import in_processes
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch
 from limbeck.objective import Objective
@@ -142,45 +141,16 @@ def refused() -> list[str]:
     return found
 
 
-def work(folder: Path, rank: int) -> None:
+def work(rank: int) -> dict[str, Any]:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD), "MASTER_ADDR": "-"}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
     runtime = Runtime("cpu", shard=("teacher", "student"))
-    found = {
+    return {
         "teacher": teacher(runtime),
         "student": student(runtime, rank),
         "optimizers": optimizers(runtime.device),
         "refused": refused(),
     }
-    torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-def main(folder: Path) -> int:
-    torch.set_num_threads(1)
-    children = []
-    for rank in range(WORLD):
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # newer Pythons warn of forking beside threads
-            number = os.fork()
-        if number:
-            children.append(number)
-            continue
-        code = 1
-        try:
-            work(folder, rank)
-            code = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return max(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) for number in children)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(in_processes(WORLD, Path(sys.argv[1]), work))

@@ -1,9 +1,6 @@
 """Parameters shared out among processes: really shared out, and read and learnt as if they were whole."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import parts
@@ -12,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forking import found_by
 from limbeck.errors import InputError
 from limbeck.recipe import Recipe
 from limbeck.taps import Tapped
@@ -28,15 +26,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     if os.name != "posix":
         pytest.skip("processes are forked")
     folder = tmp_path_factory.mktemp("parts")
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    ended = subprocess.run(
-        [sys.executable, parts.__file__, str(folder)],
-        env={**os.environ, **threads},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr[-6000:]
-    return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(parts.WORLD)]
+    return found_by(parts.__file__, folder, parts.WORLD)
 
 
 def gradients_of_one() -> dict[str, Tensor]:

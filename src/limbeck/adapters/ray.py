@@ -243,23 +243,10 @@ def _command(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns the exit code, as `limbeck` does: 0 done, 1 failed, 2 bad input."""
-    from limbeck.commands.failing import fail, unforeseen, usage
+    from limbeck.commands.failing import perform
 
-    try:
-        code = typer.main.get_command(app).main(
-            args=arguments, prog_name="python -m limbeck.adapters.ray", standalone_mode=False
-        )
-        return code if isinstance(code, int) else 0
-    except InputError as error:
-        return fail(str(error), 2)
-    except WorkError as error:
-        return fail(str(error), 1)
-    except (KeyboardInterrupt, typer.Abort):
-        return fail("interrupted; --resume goes on from the last saved state", 130)
-    except Exception as error:
-        if hasattr(error, "format_message"):
-            return fail(usage(error), 2)
-        return fail(unforeseen(error), 1)
+    said = "interrupted; --resume goes on from the last saved state"
+    return perform(typer.main.get_command(app), arguments, "python -m limbeck.adapters.ray", said)
 
 
 if __name__ == "__main__":

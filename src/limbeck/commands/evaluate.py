@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from limbeck import data as data_sources
-from limbeck import weights
+from limbeck import locating, weights
 from limbeck.asking import ask
 from limbeck.build import load_data
 from limbeck.commands.common import build, foreign, screen
@@ -101,7 +101,7 @@ def build_on(name: str, data: Data, weight_file: str | None, given: list[str]) -
     )
     if weight_file is not None:
         weights.load(
-            built.model, weights.find(weight_file, beside=None, where="--weights"), where="--weights"
+            built.model, locating.find(weight_file, beside=None, where="--weights"), where="--weights"
         )
     return built
 

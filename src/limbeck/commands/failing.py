@@ -6,9 +6,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from limbeck.errors import nearest
+from limbeck.errors import InputError, WorkError, nearest
 
-__all__ = ["fail", "unforeseen", "usage"]
+__all__ = ["fail", "perform", "unforeseen", "usage"]
 
 
 def usage(error: Any) -> str:
@@ -42,3 +42,35 @@ def fail(message: str, code: int) -> int:
     """Say it on standard error. Returns the exit code."""
     print(f"limbeck: {message}", file=sys.stderr, flush=True)
     return code
+
+
+def perform(command: Any, arguments: list[str] | None, name: str, interrupted: str = "interrupted") -> int:
+    """Run a command of the command line, and say what goes wrong.
+
+    Args:
+        command: of click's or typer's kind.
+        arguments: its words; None: those that Python was started with.
+        name: what it is called, for its own help.
+        interrupted: what to say on Ctrl-C.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 bad input, 130 interrupted.
+    """
+    import typer
+
+    try:
+        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except InputError as error:
+        return fail(str(error), 2)
+    except WorkError as error:
+        return fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return fail(interrupted, 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the command line's own library: a wrong option or argument
+            return fail(usage(error), 2)
+        return fail(unforeseen(error), 1)

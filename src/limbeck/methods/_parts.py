@@ -198,6 +198,8 @@ def mean_over_labelled(total: Tensor, target: Tensor, labelled: Tensor | None) -
             below 1: a share of the labels of a batch that was cut in parts.
     """
     if labelled is None:
-        known = (target != UNLABELLED) if target.ndim == 1 else (target != 0).any(1)
-        return total / known.sum().clamp(min=1)
+        if target.ndim == 1:
+            return total / (target != UNLABELLED).sum().clamp(min=1)
+        # The mass of the shares: what is mixed with a sample of unknown class counts by its own share.
+        return total / target.sum().clamp(min=1e-12).to(total.dtype)
     return total / labelled

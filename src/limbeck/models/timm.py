@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from limbeck import weights
+from limbeck import locating
 from limbeck.errors import InputError, WorkError, unknown
 from limbeck.inputs import InputSpec, per_channel
 from limbeck.models.request import (
@@ -90,7 +90,7 @@ def _create(request: Request, options: dict[str, Any]) -> nn.Module:
     import timm
 
     name = f"timm:{request.name}"
-    local = weights.published(request.name, beside=request.beside) if request.pretrained else None
+    local = locating.published(request.name, beside=request.beside) if request.pretrained else None
     if local is not None:
         options = {**options, "pretrained_cfg_overlay": {"file": str(local)}}
     try:

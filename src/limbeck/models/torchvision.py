@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from limbeck import weights
+from limbeck import locating, weights
 from limbeck.errors import InputError, WorkError, unknown
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from limbeck.models.request import (
@@ -74,7 +74,7 @@ def _download(request: Request, model: nn.Module) -> int:
     from torchvision.models import get_model_weights
 
     default = get_model_weights(request.name).DEFAULT
-    local = weights.published(request.name, beside=request.beside)
+    local = locating.published(request.name, beside=request.beside)
     try:
         state: dict[str, Tensor] = (
             default.get_state_dict(progress=False, check_hash=True) if local is None else weights.read(local)

@@ -17,7 +17,8 @@ import numpy as np
 
 from limbeck.errors import WorkError
 from limbeck.progress import Display
-from limbeck.tracking.kinds import KINDS, Kind, Place, check
+from limbeck.tracking.kind import Kind, Place
+from limbeck.tracking.kinds import KINDS, check
 from limbeck.training.checkpoint import write_atomically
 
 __all__ = ["Tracked", "Tracking"]

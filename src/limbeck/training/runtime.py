@@ -11,19 +11,16 @@ from torch import Tensor, nn
 from limbeck.errors import InputError, WorkError, unknown
 from limbeck.knowledge import Batch
 from limbeck.training import sharding
+from limbeck.training.devices import (
+    AUTO,
+    PRECISIONS,
+    check_device,
+    check_together,
+    fitting_precision,
+)
+from limbeck.training.failures import explained
 
-__all__ = ["PRECISIONS", "Runtime"]
-
-_EXCHANGE = ("gloo", "nccl", "xccl", "connection closed", "connection reset")
-"""Words in the errors of torch's ways to talk between processes."""
-
-_NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
-"""Words in the errors of torch's allocators that are no `OutOfMemoryError`: the CPU's and Apple's."""
-
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-
-AUTO = "auto"
-"""The precision that suits the machine: fp32 on a CPU, else bf16 where the hardware has it, else fp16."""
+__all__ = ["Runtime"]
 
 
 class Runtime:
@@ -58,8 +55,8 @@ class Runtime:
 
         if precision not in (*PRECISIONS, AUTO):
             raise unknown("precision", precision, (*PRECISIONS, AUTO), where="train.precision")
-        _check_device(device)
-        precision = _fitting(device) if precision == AUTO else precision
+        check_device(device)
+        precision = fitting_precision(device) if precision == AUTO else precision
         if threads is not None:
             torch.set_num_threads(threads)
         self._spread = DistributedDataParallelKwargs()
@@ -87,7 +84,7 @@ class Runtime:
         self._plain = precision == "fp32"
         self._shard = tuple(shard)
         if self.world > 1:
-            _check_together(device, self._shard, compile)
+            check_together(device, self._shard, compile)
 
     @property
     def main(self) -> bool:
@@ -220,22 +217,10 @@ class Runtime:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            if _out_of_memory(error):
-                raise WorkError(
-                    f"out of memory on {self.device}: {_first_line(error)} To need less, raise "
-                    "train.accumulate (each batch is computed in that many parts, with one result), lower "
-                    "data.batch_size, or data.eval_batch_size if an evaluation ran, or take "
-                    "train.precision: bf16. What was saved is still there."
-                ) from error
-            if isinstance(error, MemoryError):
+            told = explained(error, self.device, self.world)
+            if told is None:
                 raise
-            told = str(error).lower()
-            if self.world == 1 or isinstance(error, WorkError) or not any(w in told for w in _EXCHANGE):
-                raise
-            raise WorkError(
-                "another process of this run has stopped; its own message says why. What was saved is still "
-                "there: --resume goes on from it."
-            ) from error
+            raise told from error
 
     def first(self, action: Callable[[], object]) -> None:
         """Let the first process do something, such as writing files, while the others wait.
@@ -275,53 +260,6 @@ class Runtime:
             self.accelerator.wait_for_everyone()
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, had no room left."""
-    told = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in told for w in _NO_ROOM)
-
-
-def _first_line(error: BaseException) -> str:
-    found = str(error).strip().split("\n")[0] or type(error).__name__
-    return found if found.endswith(".") else f"{found}."
-
-
 def _kind(failed: Exception) -> type[Exception]:
     """What an error is raised as in the other processes; those of InputError may want more than a message."""
     return InputError if isinstance(failed, InputError) else type(failed)
-
-
-def _check_together(device: str, shard: Sequence[str], compile: bool) -> None:
-    """Refuse what several processes cannot do.
-
-    Raises:
-        InputError: one numbered device for all of them, or a network that is both compiled and shared out.
-    """
-    if ":" in device:
-        raise InputError(
-            f'train.device: "{device}" is one device, and several processes were started; '
-            f"{device.split(':')[0]} or auto gives each process its own."
-        )
-    if shard and compile:
-        raise InputError("train.compile: cannot be joined with train.shard on several processes.")
-
-
-def _fitting(device: str) -> str:
-    """The precision that `auto` means on this device."""
-    if device == "cpu" or not torch.accelerator.is_available():
-        return "fp32"
-    cuda = (torch.cuda.is_available() and device in ("auto", "cuda")) or device.startswith("cuda")
-    return "fp16" if cuda and not torch.cuda.is_bf16_supported(including_emulation=False) else "bf16"
-
-
-def _check_device(device: str) -> None:
-    kind = device.split(":")[0]
-    if kind not in ("auto", "cpu", "cuda", "mps", "xpu"):
-        raise unknown("device", device, ("auto", "cpu", "cuda", "mps", "xpu"), where="train.device")
-    available: dict[str, Callable[[], bool]] = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "xpu": torch.xpu.is_available,
-    }
-    if kind in available and not available[kind]():
-        raise InputError(f'train.device: "{device}" is not available on this machine; use auto or cpu.')

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.errors import DivergedError, InputError
-from limbeck.knowledge import UNLABELLED, Batch
+from limbeck.knowledge import Batch
 from limbeck.schemes.base import Scheme
 from limbeck.training.ema import Ema
+from limbeck.training.labels import LabelCount
 from limbeck.training.optimizers import build_optimizer, build_schedule, same_layout
 from limbeck.training.runtime import Runtime
+from limbeck.training.seeding import seed_step
 from limbeck.training.settings import Span, Training
 from limbeck.training.sharding import gathered, is_sharded, load_state, local
 
 __all__ = ["Feed", "Step", "Trainer"]
-
-_MASK = (1 << 64) - 1
 
 CHECK_EVERY = 20
 """How often losses are looked at on a device that works asynchronously; on a CPU, always."""
@@ -107,8 +107,7 @@ class Trainer:
         self._wrapped = runtime.wrap(scheme) if runtime.world == 1 or self.sharded else None
         self._scaler = runtime.scaler()
         self._unchecked: dict[str, Tensor] = {}
-        self._complete = False
-        self._shares: dict[float, Tensor] = {}
+        self._labels = LabelCount(runtime)
 
     @property
     def total_steps(self) -> int:
@@ -128,7 +127,7 @@ class Trainer:
         """
         # Asked of the scheme alone, a network inside that came in eval mode would stay in it.
         self.scheme.train()
-        self._complete = feed.complete
+        self._labels.complete = feed.complete
         first = self.step // self.steps_per_epoch
         for epoch in range(first, self._last):
             for parts in feed.steps(view=epoch, start=self.step - epoch * self.steps_per_epoch):
@@ -145,7 +144,7 @@ class Trainer:
         if not self.scheme.training:
             self.scheme.train()
         self.scheme.before_step(0.0)
-        self._unchecked = self._backward(self._count_labels(parts))
+        self._unchecked = self._backward(self._labels(parts))
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         self.check()
@@ -160,7 +159,7 @@ class Trainer:
         for name in active:
             self._schedules[name].step_update(self.step - self.span.origin * self.steps_per_epoch)
         lr = float(self.optimizers[active[0]].param_groups[0]["lr"])
-        losses = self._backward(self._count_labels(parts))
+        losses = self._backward(self._labels(parts))
         for name in active:
             self._update(name)
         self.scheme.after_step()
@@ -174,10 +173,7 @@ class Trainer:
         return Step(self.step, epoch + (rest > 0), rest == 0, losses, lr)
 
     def _seed_step(self) -> None:
-        seed = _keyed_seed(self.seed, self.step, self.runtime.rank)
-        torch.default_generator.manual_seed(seed)
-        if self.runtime.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        seed_step(self.seed, self.step, self.runtime.rank, self.runtime.device)
 
     def _backward(self, parts: list[Batch]) -> dict[str, Tensor]:
         """Gradients of the mean over the parts; the losses are detached means."""
@@ -231,27 +227,6 @@ class Trainer:
             scaler.step(optimizer)
             scaler.update()
         optimizer.zero_grad(set_to_none=True)
-
-    def _count_labels(self, parts: list[Batch]) -> list[Batch]:
-        """Tell label terms how many labelled samples the *whole* batch holds, where some carry none.
-
-        Without it, the mean over parts (or processes) of means over labelled samples would not be the mean
-        over the labelled samples of the batch.
-        """
-        targets = [b.target for b in parts]
-        if any(t is None for t in targets):
-            return parts
-        if self._complete:
-            share = float(sum(map(len, parts))) / len(parts)
-        else:
-            share = float(sum(_labelled(t) for t in targets if t is not None)) / len(parts)
-            if self.runtime.world > 1:
-                share = float(self.runtime.mean(torch.tensor(share, device=self.runtime.device)))
-        if share not in self._shares:
-            # Above 0, so that a batch without any label gives zero and not 0/0.
-            self._shares[share] = torch.tensor(max(share, 1e-12), device=self.runtime.device)
-        count = self._shares[share]
-        return [Batch(b.input, b.target, b.index, b.view, count) for b in parts]
 
     def check(self) -> None:
         """Look at the losses of the last step.
@@ -326,17 +301,3 @@ class Trainer:
         if self.ema is not None:
             self.ema.load_state(state["ema"])
         self.step = int(state["step"])
-
-
-def _labelled(target: Tensor) -> int:
-    """Number of labelled samples: class indices, or shares, which are all zero where nothing is known."""
-    known = (target != UNLABELLED) if target.dim() == 1 else (target != 0).any(1)
-    return int(known.sum())
-
-
-def _keyed_seed(seed: int, step: int, rank: int) -> int:
-    """A 63-bit number from three, well mixed (the finaliser of splitmix64)."""
-    value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) & _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return (value ^ (value >> 31)) >> 1

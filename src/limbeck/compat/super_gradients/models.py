@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from limbeck import models, weights
+from limbeck import locating, models, weights
 from limbeck.compat.super_gradients.keys import Gone, none_left
 from limbeck.compat.super_gradients.networks import network
 from limbeck.errors import InputError
@@ -72,6 +72,6 @@ def get(
         pretrained=pretrained_weights == "imagenet" and checkpoint_path is None,
     ).model
     if checkpoint_path is not None:
-        file = weights.find(str(checkpoint_path), beside=None, where="checkpoint_path")
+        file = locating.find(str(checkpoint_path), beside=None, where="checkpoint_path")
         weights.load(built, file, where="checkpoint_path")
     return built
