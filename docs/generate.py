@@ -49,6 +49,7 @@ STAGES = {
 PARTS = {
     "Recipe": "Top level",
     "Network": "teacher, student",
+    "CacheSpec": "teacher.cache",
     "InputSettings": "teacher.input, student.input",
     "DataSpec": "data",
     "MixSpec": "data.mix",

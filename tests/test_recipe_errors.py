@@ -177,11 +177,16 @@ CASES = [
         ['teacher.train.precision: is one for all trainings of a run (train.precision: "fp32"), given'],
     ),
     ("control.train={threads: 3}", ["control.train.threads: is one for all trainings", "null", "given 3"]),
+    ("teacher.cache.vews=3", ['teacher.cache: unknown key "vews". Did you mean "views"?']),
+    ("teacher.cache=sometimes", ["teacher.cache.when", "always", "auto", "never", '"sometimes"']),
+    ("teacher.cache=0", ["teacher.cache.views", "at least 1", "given 0"]),
+    ("teacher.cache=2.5", ["teacher.cache.views", "2.5"]),
+    ("teacher.cache={when: auto, views: 3}", ["teacher.cache", "when: auto goes with no other key"]),
+    ("student.cache=3", ["student.cache: only a teacher has this key"]),
     # not yet
     ("chain=[]", ["chain: not yet supported"]),
     ("weighting=confidence", ["weighting: not yet supported"]),
     ("teacher=[{model: a}]", ["teacher as a list (several teachers): not yet supported"]),
-    ("teacher.cache=runs/c", ["teacher.cache: not yet supported"]),
     ("scheme={name: online, peers: 3}", ['scheme "online": not yet supported']),
 ]
 

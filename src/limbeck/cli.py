@@ -141,6 +141,28 @@ def check(
 
 
 @app.command()
+def cache(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            help="Views of each sample; by default the recipe's, else one for each epoch.", min=1, max=10**6
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The folder; by default one below LIMBECK_CACHE.")
+    ] = None,
+    small: Small = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the teacher once, for runs that replay its answers."""
+    from limbeck.commands.caching import cache as work
+
+    answer(as_json, lambda: work(recipe, overrides or [], views, out, as_json, small))
+
+
+@app.command()
 def evaluate(
     model: Annotated[
         str, typer.Argument(help="A model as a recipe names it, a run folder, or an ONNX file.")
@@ -246,7 +268,6 @@ def schema(as_json: Json = False) -> None:
 
 LATER = {
     "predict": "answer inputs with an exported student",
-    "cache": "store the teacher's answers",
     "search": "search a student within a budget",
     "condense": "distil a data set",
     "doctor": "say what a run's figures suggest",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from limbeck.errors import WorkError
+from limbeck.errors import InputError, WorkError
 
-__all__ = ["atomic_folder", "draft", "explain", "flush", "install"]
+__all__ = ["alone", "atomic_folder", "draft", "explain", "flush", "install"]
 
 
 def explain(error: OSError, path: Path) -> WorkError:
@@ -57,6 +57,33 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield Path(folder)
     except OSError as error:
         raise explain(error, path) from error
+
+
+@contextmanager
+def alone(folder: Path, advice: str) -> Iterator[None]:
+    """Keep other processes out of a folder while work goes on there; the lock dies with its process.
+
+    Args:
+        folder: made where it is not there.
+        advice: what to do where another process is at work.
+
+    Raises:
+        InputError: another process is at work there, or the folder cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / ".lock", timeout=0)
+        held.acquire()
+    except Timeout as error:
+        raise InputError(f"{folder} is in use by another process; {advice}.") from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def install(written: Path, path: Path) -> None:

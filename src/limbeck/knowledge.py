@@ -42,6 +42,8 @@ class Batch:
         labelled: number of labelled samples by which a label term divides, a scalar above 0. The trainer
             sets it, so that accumulated and distributed batches give the mean over the labelled samples of
             the whole batch; None means: count them here.
+        keys: sample, view and place in the order of its pass of each sample, [B, 3] int64; on the CPU
+            wherever the batch is, for what is looked up there without waiting for a device.
     """
 
     input: Tensor | dict[str, Tensor]
@@ -49,6 +51,7 @@ class Batch:
     index: Tensor | None = None
     view: Tensor | None = None
     labelled: Tensor | None = None
+    keys: Tensor | None = None
 
     def __len__(self) -> int:
         first = self.input if isinstance(self.input, Tensor) else next(iter(self.input.values()))

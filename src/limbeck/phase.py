@@ -59,6 +59,7 @@ class Phase:
         eval_batch_size: samples in one evaluation batch.
         repeats: how often each sample comes in a row, each time as another view.
         mix: how the samples of a batch are mixed; None: not at all.
+        period: passes after which the views come again; None: never.
         save_every: seconds between two states; 0 saves after each step.
         workers: processes that read samples.
         checkpoint: which weights are taken in the end.
@@ -81,6 +82,7 @@ class Phase:
     display: Display
     repeats: int = 1
     mix: Mix | None = None
+    period: int | None = None
     save_every: float = 60.0
     workers: int = 0
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -190,7 +192,14 @@ class Phase:
                     raise Interrupted
 
     def _loader(self) -> Loader:
-        plan = Plan(self.seed, len(self.data.train), self.batch_size, repeats=self.repeats)
+        plan = Plan(
+            self.seed,
+            len(self.data.train),
+            self.batch_size,
+            repeats=self.repeats,
+            period=self.period,
+            fixed=self.mix is not None or self.repeats > 1,
+        )
         return Loader(
             self.data.train,
             plan,

@@ -4,11 +4,12 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import InputError, WorkError
+from limbeck.files import alone
 from limbeck.reading import read_yaml
 from limbeck.recipe import Recipe
 from limbeck.training.checkpoint import explain, write_atomically
@@ -42,6 +43,8 @@ class RunFolder:
         self.state = path / "state"
         self.origin = self.state / "origin.json"
         self.answers = self.state / "teacher-answers.safetensors"
+        self.choices = self.state / "choices.json"
+        self.cache = self.state / "cache"
 
     def phase(self, role: str, seed: int) -> Path:
         """Where a training's weights and figures go."""
@@ -51,29 +54,13 @@ class RunFolder:
         """Where a training's states lie while it goes on."""
         return self.state / (f"{role}-training" if role == "teacher" else f"seed-{seed}-{role}")
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Keep others out while the work goes on; the lock dies with its process.
 
         Raises:
             InputError: another process is at work here, or the folder cannot be made.
         """
-        from filelock import FileLock, Timeout
-
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self.path / ".lock", timeout=0)
-            held.acquire()
-        except Timeout as error:
-            raise InputError(
-                f"{self.path} is in use by another process; wait for it, or choose another --out."
-            ) from error
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be used as an output folder: {error.strerror}.") from error
-        try:
-            yield
-        finally:
-            held.release()
+        return alone(self.path, "wait for it, or choose another --out")
 
     def mark(self, token: str) -> None:
         """Leave a word for the other processes of this run; see `sees`."""
@@ -178,6 +165,19 @@ class RunFolder:
             if isinstance(found, dict):
                 return found
         return {}
+
+    def chosen(self, what: str) -> Any:
+        """What was settled when the run began; None where nothing was."""
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(self.choices.read_text()).get(what)
+        return None
+
+    def choose(self, what: str, value: Any) -> None:
+        """Keep what is settled, so that a resumed run goes on as it began."""
+        known: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(self.choices.read_text())
+        write_atomically(self.choices, json.dumps({**known, what: value}, indent=1))
 
     def load_recipe(self) -> Recipe:
         """The recipe of the run; what it names beside it is looked for where the recipe came from.

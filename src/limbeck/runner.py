@@ -37,6 +37,7 @@ from limbeck.pairing import settle_layers
 from limbeck.phase import Interrupted, Phase
 from limbeck.progress import Display, Silent
 from limbeck.recipe import ControlSpec, Recipe, TrainSpec
+from limbeck.replaying import Replaying
 from limbeck.runfolder import RunFolder
 from limbeck.stopping import Stop
 from limbeck.teaching import Teaching, teachers_objective
@@ -98,6 +99,7 @@ class Run:
         self.data: Data
         self.figures: Figures
         self.teaching: Teaching
+        self.replaying: Replaying
         self.tracking: Tracking
         self._stop = Stop(self.runtime, self.display)
 
@@ -165,6 +167,15 @@ class Run:
         self.tracking = Tracking(recipe.track, recipe.name, self.folder.path, recipe.dump(), self.display)
         self.recipe = settle_layers(self.recipe, self.data, self.display)
         self.teaching = Teaching(self.recipe, self.data, self.runtime, self.display, self._phase)
+        self.replaying = Replaying(
+            self.recipe,
+            self.data,
+            self.runtime,
+            self.display,
+            self.folder,
+            self.teaching.network,
+            self._objective,
+        )
 
     def _claim(self) -> None:
         data = self.data
@@ -187,6 +198,7 @@ class Run:
             teacher = self.teaching.stand_in(objective.teacher_taps) if objective.needs_teacher else None
             scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
             rehearse(scheme, data, self.runtime)
+        self.replaying.check(self.roles)
         own = recipe.control.train if isinstance(recipe.control, ControlSpec) else None
         first = recipe.teacher.train if recipe.teacher is not None else None
         for spec, part in ((recipe.train, "student"), (own, "student"), (first, "teacher")):
@@ -204,6 +216,7 @@ class Run:
     def _all(self) -> dict[str, Any]:
         self.teaching.examine(self._objective(self._taught[0]).teacher_taps)
         wanted = [(role, seed) for seed in self.recipe.seed_list for role in self.roles]
+        self.replaying.settle([task for task in wanted if self._is_open(*task)], self._stop.asked)
         if self.jobs > 1:
             self._share_out([task for task in wanted if self._is_open(*task)])
         outcomes: dict[str, list[Outcome]] = {role: [] for role in self.roles}
@@ -215,7 +228,9 @@ class Run:
             raise Interrupted  # all trainings are saved; what is left is quick
         if not self.runtime.main:
             return {}
-        return self._conclude(outcomes)
+        result = self._conclude(outcomes)
+        self.replaying.close()
+        return result
 
     def _share_out(self, tasks: list[tuple[str, int]]) -> None:
         """Leave trainings to processes of their own."""
@@ -231,6 +246,12 @@ class Run:
         return conclude(self.recipe, self.data, self.runtime, self.folder, taught, outcomes)
 
     # Control and student
+
+    @property
+    def _period(self) -> int | None:
+        """Passes after which the views come again, for the student and for its control alike."""
+        cache = None if self.recipe.teacher is None else self.recipe.teacher.cache
+        return None if cache is None else cache.views
 
     def _objective(self, role: str) -> Objective:
         """What a network learns from."""
@@ -257,6 +278,7 @@ class Run:
         objective = self._objective(role)
         teacher = self.teaching.network(objective.teacher_taps) if objective.needs_teacher else None
         scheme = make_scheme(student, objective, teacher, self.data, seed)
+        scheme.teacher = self.replaying.teacher(role, seed) or scheme.teacher
         return phase.run(scheme, self.teaching.logits)
 
     def _training(self, role: str, seed: int) -> Phase:
@@ -279,6 +301,7 @@ class Run:
             display=self.display,
             repeats=self.recipe.data.repeats,
             mix=mix(self.recipe),
+            period=None if role == "teacher" else self._period,
             save_every=train.save_every,
             workers=train.workers,
             checkpoint=checkpoint(train, self.data, self.figures),

@@ -72,6 +72,9 @@ def distil(folder: Path, out: str, **overrides: Any) -> dict[str, Any]:
     return command(folder, out, RECIPE, "processes_module", MODULE, **overrides)
 
 
+CACHED = {"teacher.cache": "{store: fp32, folder: answers}"}
+"""Both processes make it, and both read it."""
+
 HINTS = "[{name: hints, epochs: 1, objective: {hint: {layers: {stem: stem}}}}]"
 """A first stage of the student, without batch statistics."""
 
@@ -105,6 +108,7 @@ def test_processes_and_parts_give_the_curve_of_one(tmp_path: Path, forks: Any, p
         "recipe": [distil(tmp_path, "recipe", **WHOLE_RECIPE)],
         "recipe-two": pair(distil(tmp_path, "recipe-two", **WHOLE_RECIPE)),
         "recipe-both": pair(distil(tmp_path, "recipe-both", **WHOLE_RECIPE, **{"train.accumulate": 2})),
+        "cached-two": pair(distil(tmp_path, "cached-two", **WHOLE_RECIPE, **CACHED)),
         "staged": [distil(tmp_path, "staged", stages=HINTS)],
         "staged-two": pair(distil(tmp_path, "staged-two", stages=HINTS)),
         "factors-two": pair(distil(tmp_path, "factors-two", objective=FACTORS, control="false")),
@@ -115,7 +119,7 @@ def test_processes_and_parts_give_the_curve_of_one(tmp_path: Path, forks: Any, p
         check_equal(tmp_path / "one", tmp_path / name, 1e-6)
     for name in ("few-two", "few-both"):
         check_equal(tmp_path / "few", tmp_path / name, 1e-6)
-    for name in ("recipe-two", "recipe-both"):
+    for name in ("recipe-two", "recipe-both", "cached-two"):
         check_equal(tmp_path / "recipe", tmp_path / name, 1e-6)
     check_equal(tmp_path / "staged", tmp_path / "staged-two", 1e-6)
     stages = [line.get("stage") for line in lines(tmp_path / "staged-two") if line["role"] == "student"]

@@ -5,6 +5,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,17 +67,18 @@ class Loader:
         """Optimiser steps a pass."""
         return len(self.plan)
 
-    def steps(self, view: int, start: int = 0) -> Iterator[list[Batch]]:
-        """The steps of pass `view`, from number `start` on: a list of micro-batches each."""
+    def steps(self, view: int, start: int = 0, end: int | None = None) -> Iterator[list[Batch]]:
+        """The steps of pass `view`, from number `start` on and before `end`: a list of micro-batches each."""
         parts = self._share["parts"]
-        planned = self.plan.shares(view, **self._share, start=start)
+        count = (len(self) if end is None else end) - start
+        planned = islice(self.plan.shares(view, **self._share, start=start), count)
         if self._workers is None:
             for step in planned:
                 yield [self._prepared.take(share) for share in step]
             return
         self._requests.set(share for step in planned for share in step)
         ready = _opened(self._workers)
-        for _ in range(start, len(self)):
+        for _ in range(count):
             yield [next(ready) for _ in range(parts)]
 
 
@@ -130,6 +132,8 @@ class _Prepared(Dataset[Batch | _Failure]):
         if not isinstance(request, Share):
             return self._samples.take(request, None, self._seed)
         batch = self._samples.take(request.index, request.view, self._seed)
+        keys = torch.from_numpy(np.stack([request.index, request.view, request.place], axis=1))
+        batch = replace(batch, keys=keys)
         if self._mix is None:
             return batch
         assert isinstance(batch.input, Tensor)

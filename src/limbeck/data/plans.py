@@ -27,7 +27,7 @@ class Share:
         position: place of each in the whole batch, [B]; those at i and B-1-i are mirrored there too.
         whole: samples in the whole batch.
         step: number of the batch in its pass.
-        turn: number of the pass.
+        turn: number of the pass, by which mixes are drawn.
     """
 
     index: NDArray[np.int64]
@@ -36,6 +36,11 @@ class Share:
     whole: int
     step: int
     turn: int
+
+    @property
+    def place(self) -> NDArray[np.int64]:
+        """Where each sample stands in the order of its pass, [B]."""
+        return self.step * self.whole + self.position
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class Plan:
             so that a batch holds several views of a sample; a pass is as long as ever, and so sees that much
             fewer samples (Hoffer et al. 2019, https://arxiv.org/abs/1901.09335; Berman et al. 2019,
             https://arxiv.org/abs/1902.05509).
+        period: passes after which the views come again, as where a teacher's answers to so many views are
+            replayed; None: never.
+        fixed: with the views the order and the mixes come again, too, which an answer to a mix depends on.
     """
 
     seed: int
@@ -59,6 +67,8 @@ class Plan:
     batch: int
     shuffle: bool = True
     repeats: int = 1
+    period: int | None = None
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -67,6 +77,8 @@ class Plan:
             raise InputError(f"data.batch_size: must be at least 1, got {self.batch}")
         if self.repeats < 1:
             raise InputError(f"data.repeats: must be at least 1, got {self.repeats}")
+        if self.period is not None and self.period < 1:
+            raise InputError(f"teacher.cache.views: must be at least 1, got {self.period}")
 
     def __len__(self) -> int:
         """Optimiser steps a pass. The incomplete tail is left out (another one in each pass)."""
@@ -126,8 +138,10 @@ class Plan:
         return size // (2 * shares)
 
     def _shares(self, turn: int, size: int, half: int, shares: range, start: int) -> Iterator[list[Share]]:
+        again = turn if self.period is None else turn % self.period
+        turn = again if self.fixed else turn
         order = np.repeat(self.order(turn), self.repeats)[: self.samples]
-        views = turn * self.repeats + np.arange(self.samples, dtype=np.int64) % self.repeats
+        views = again * self.repeats + np.arange(self.samples, dtype=np.int64) % self.repeats
         places = [_places(size, share, half) for share in shares]
         for step in range(start, len(self)):
             first = step * size

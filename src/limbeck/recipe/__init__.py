@@ -1,5 +1,6 @@
 """Recipes: YAML, checked and typed. `Recipe.load(path)` is the way in."""
 
+from limbeck.recipe.cache import CacheSpec
 from limbeck.recipe.data import DataSpec
 from limbeck.recipe.network import InputSettings, Network
 from limbeck.recipe.objective import RampSpec, StepsSpec, TermSpec
@@ -9,6 +10,7 @@ from limbeck.recipe.stages import StageSpec
 from limbeck.recipe.training import OptimizerSpec, ScheduleSpec, TrainSpec
 
 __all__ = [
+    "CacheSpec",
     "ControlSpec",
     "DataSpec",
     "ExportSpec",

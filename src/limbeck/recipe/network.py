@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from limbeck.recipe.base import LIST, WORD, Open, Part, kind_of
+from limbeck.recipe.cache import CacheSpec
 from limbeck.recipe.objective import Terms
 from limbeck.recipe.training import TrainSpec
 
@@ -70,6 +71,9 @@ class Network(Open):
     """Teacher only: train it first. What is not given is taken from the recipe's own train."""
     objective: Terms | None = None
     """Teacher only: the label terms it is trained with; null: cross_entropy."""
+
+    cache: CacheSpec | None = None
+    """Teacher only: keep its answers and replay them: a number of views, {views, store, …}, auto, never."""
 
     @property
     def untaught(self) -> bool:

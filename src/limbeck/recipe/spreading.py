@@ -15,7 +15,8 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
 
     `kd: 0.9` becomes `kd: {weight: 0.9}`, `scheme: offline` becomes `{name: offline}`, `metrics: [top5]`
     becomes `{top5: {}}`, `checkpoint: best` becomes `{take: best}`, `ema: 0.999` becomes `{decay: 0.999}`,
-    `shard: teacher` becomes `[teacher]`, and `shard: both` names both.
+    `shard: teacher` becomes `[teacher]`, and `shard: both` names both. `cache: 8` becomes `{views: 8}`,
+    `cache: auto` `{when: auto}`, and `cache: ./answers` `{folder: ./answers}`.
     A term that is set to null is left out (so that an override can drop one).
 
     Args:
@@ -37,6 +38,9 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
     result = _staged(result, drop=inherit)
     if isinstance(result.get("variants"), dict):
         result["variants"] = {name: _variant(v, drop=inherit) for name, v in result["variants"].items()}
+    for owner in ("teacher", "student"):  # a student has none, which is told when it is checked
+        if isinstance(result.get(owner), dict) and "cache" in result[owner]:
+            result[owner] = {**result[owner], "cache": _cache(result[owner]["cache"])}
     for owner in ("teacher", "control"):
         part = result.get(owner)
         if not isinstance(part, dict):
@@ -88,6 +92,15 @@ def _trained(part: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(ema, int | float):
         train["ema"] = {"decay": ema}
     return {**part, "train": train}
+
+
+def _cache(given: Any) -> Any:
+    """A teacher's `cache`: a number of views, whether there is one, or where it lies."""
+    if isinstance(given, bool):
+        return {"when": "always" if given else "never"}
+    if isinstance(given, str):
+        return {"folder" if "/" in given or "\\" in given else "when": given}
+    return {"views": given} if isinstance(given, int | float) else given
 
 
 def _variant(variant: Any, *, drop: bool) -> Any:

@@ -1,5 +1,7 @@
 """How many labels a batch holds: what the mean of a label term is divided by."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -42,7 +44,7 @@ class LabelCount:
             # Above 0, so that a batch without any label gives zero and not 0/0.
             self._counts[share] = torch.tensor(max(share, 1e-12), device=self._runtime.device)
         count = self._counts[share]
-        return [Batch(b.input, b.target, b.index, b.view, count) for b in parts]
+        return [replace(b, labelled=count) for b in parts]
 
 
 def _labels(target: Tensor) -> float:

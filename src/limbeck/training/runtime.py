@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -126,7 +127,7 @@ class Runtime:
         if self.channels_last and isinstance(batch.input, Tensor) and batch.input.dim() == 4:
             ordered = batch.input.contiguous(memory_format=torch.channels_last)
             if ordered is not batch.input:
-                batch = Batch(ordered, batch.target, batch.index, batch.view, batch.labelled)
+                batch = replace(batch, input=ordered)
         return batch
 
     def wrap(self, scheme: nn.Module, unreached: bool = False) -> nn.Module:

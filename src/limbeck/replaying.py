@@ -1,0 +1,208 @@
+"""Which trainings of a run replay their teacher's answers: settled once, before the first of them begins.
+
+`teacher.cache: always` makes what is missing. Left to itself (`auto`), a run replays only what changes no
+loss: a cache with a view for every epoch, which lies ready because somebody made it for this recipe; or,
+where several students of one seed are about to ask the same teacher the same questions (`limbeck compare`),
+one in single precision, made in the run's folder and removed with the last of them. What was settled is kept
+in the run's state, so that a resumed run goes on as it began.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from limbeck.build import settings
+from limbeck.caching import Cache, sized
+from limbeck.data import Data
+from limbeck.errors import InputError
+from limbeck.objective import Objective
+from limbeck.phase import Interrupted
+from limbeck.progress import Display
+from limbeck.recipe import CacheSpec, Recipe
+from limbeck.runfolder import RunFolder
+from limbeck.staging import spans
+from limbeck.teachers import Cached, Frozen
+from limbeck.training.runtime import Runtime
+
+__all__ = ["Replaying", "views_needed"]
+
+ROOM = 20 << 30
+"""Bytes that a cache may take which nobody asked for; and no more than `SHARE` of what is free."""
+
+SHARE = 0.2
+
+ONLINE = "online"
+"""What is noted of a training whose teacher is asked as it goes on."""
+
+AUTO = CacheSpec(when="auto")
+
+
+@dataclass
+class Replaying:
+    """The caches of a run.
+
+    Attributes:
+        recipe: the run's.
+        data: what is learnt from.
+        runtime: where.
+        display: where progress is shown.
+        folder: of the run, where it is kept what was settled.
+        network: the teacher that reads these layers.
+        objective: what a role learns from.
+    """
+
+    recipe: Recipe
+    data: Data
+    runtime: Runtime
+    display: Display
+    folder: RunFolder
+    network: Callable[[list[str]], Frozen | None]
+    objective: Callable[[str], Objective]
+    _last: tuple[tuple[str, int, str], Cache] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def spec(self) -> CacheSpec:
+        """What the recipe says."""
+        teacher = self.recipe.teacher
+        return AUTO if teacher is None or teacher.cache is None else teacher.cache
+
+    def check(self, roles: Sequence[str]) -> None:
+        """See whether the caches that the recipe asks for can work; nothing is written.
+
+        Raises:
+            InputError: an objective reads what is not kept, or a cache that is there does not fit.
+        """
+        teacher, spec = self.recipe.teacher, self.spec
+        if teacher is None or spec.when != "always":
+            return
+        for role in roles:
+            objective = self.objective(role)
+            if objective.teacher_taps and not spec.features and role == "student":
+                self._refuse_layers(role, objective)
+            if objective.needs_teacher and teacher.train is None:
+                self._cache(role, self.recipe.seed_list[0], spec).passes()
+
+    def settle(self, wanted: Sequence[tuple[str, int]], stop: Callable[[], bool]) -> None:
+        """Settle how each of these trainings is taught, and make the caches that are missing.
+
+        Raises:
+            Interrupted: `stop` said so; what is done stays.
+            InputError: a cache that does not fit, or one for which there is no room.
+        """
+        if self.recipe.teacher is None or self.spec.when == "never":
+            return
+        for seed in dict.fromkeys(seed for _, seed in wanted):
+            roles = [role for role, of in wanted if of == seed and self.objective(role).needs_teacher]
+            for role in roles:
+                known = self.folder.chosen(_key(role, seed))
+                found = self._settled(role, seed, len(roles)) if known is None else known
+                if known is None:
+                    self.runtime.first(partial(self.folder.choose, _key(role, seed), found))
+                if found != ONLINE:
+                    self._make(role, seed, found, stop)
+
+    def teacher(self, role: str, seed: int) -> Cached | None:
+        """Who replays the teacher's answers to one training; None: the teacher answers itself.
+
+        Raises:
+            InputError: the cache is not there any more, or is not what it was.
+        """
+        found = self.folder.chosen(_key(role, seed))
+        if found is None or found == ONLINE:
+            return None
+        return self._cache(role, seed, _spec(self.spec, found)).answers()
+
+    def close(self) -> None:
+        """Remove what was made for this run alone."""
+        shutil.rmtree(self.folder.cache, ignore_errors=True)
+
+    def _settled(self, role: str, seed: int, students: int) -> str:
+        """How a training is taught: online, or by a cache with these settings, as JSON."""
+        objective, spec = self.objective(role), self.spec
+        if objective.teacher_taps and not spec.features:
+            if spec.when == "always":
+                self._refuse_layers(role, objective)
+            return ONLINE
+        if spec.when == "always":
+            return spec.model_dump_json()
+        return self._ready(role, seed) or (self._shared(role, seed) if students > 1 else ONLINE)
+
+    def _refuse_layers(self, role: str, objective: Objective) -> None:
+        """Say that a cache without features is not for this training, or stop where it is the only one."""
+        needing = next(name for name, term in objective.terms.items() if term.layers)
+        told = (
+            f"objective.{needing} reads layers of the teacher, which its cache does not keep "
+            "(teacher.cache.features: true keeps them)"
+        )
+        if role == "student":
+            raise InputError(f"teacher.cache: {told}.")
+        self.display.say(f"{role}: {told}; the teacher is asked as it goes on")
+
+    def _ready(self, role: str, seed: int) -> str | None:
+        """A finished cache with a view for every epoch."""
+        needed = self._needed(role)
+        for store in ("fp32", "auto"):
+            spec = CacheSpec(store=store)
+            try:
+                cache = self._cache(role, seed, spec)
+                there = cache.passes()
+            except InputError:
+                continue  # not one that this run could use
+            if there >= needed:
+                self.display.say(f"replays the teacher's answers from {cache.place.folder}")
+                return spec.model_dump_json()
+            if there:
+                self.display.say(
+                    f"{cache.place.folder} holds {there} views of each sample, less than one for each of "
+                    f"{needed} epochs, so it is not taken by itself; teacher.cache: {there} replays them"
+                )
+        return None
+
+    def _shared(self, role: str, seed: int) -> str:
+        """A cache of this run alone, for several students."""
+        spec = CacheSpec(store="fp32", folder=str(self.folder.cache.absolute()))
+        needed = max(views_needed(self.recipe, self.objective(role)), 1)
+        size = self._cache(role, seed, spec).bytes(needed)
+        free = shutil.disk_usage(self.folder.path).free
+        if size > min(ROOM, SHARE * free):
+            self.display.say(
+                f"{role}: the teacher is asked as it goes on; a cache of its answers would take {sized(size)}"
+            )
+            return ONLINE
+        return spec.model_dump_json()
+
+    def _make(self, role: str, seed: int, settled: str, stop: Callable[[], bool]) -> None:
+        spec = _spec(self.spec, settled)
+        views = self._needed(role) if spec.views is None else min(spec.views, self._needed(role))
+        if not self._cache(role, seed, spec).make(views, stop):
+            raise Interrupted
+
+    def _needed(self, role: str) -> int:
+        return views_needed(self.recipe, self.objective(role))
+
+    def _cache(self, role: str, seed: int, spec: CacheSpec) -> Cache:
+        key = (role, seed, spec.model_dump_json())
+        if self._last is not None and self._last[0] == key:
+            return self._last[1]
+        self._last = None
+        objective = self.objective(role)
+        teacher = self.network(objective.teacher_taps if spec.features else [])
+        assert teacher is not None
+        made = Cache(self.recipe, self.data, self.runtime, teacher, objective, seed, spec, self.display)
+        self._last = (key, made)
+        return made
+
+
+def views_needed(recipe: Recipe, objective: Objective) -> int:
+    """Views of each sample that a student sees who learns from an objective: one for each epoch."""
+    whole = settings(recipe.train)
+    return max(whole.epochs if span.last is None else span.last for _, span in spans(objective, whole))
+
+
+def _spec(given: CacheSpec, settled: str) -> CacheSpec:
+    return given if given.when == "always" else CacheSpec.model_validate_json(settled)
+
+
+def _key(role: str, seed: int) -> str:
+    return f"cache of {role}, seed {seed}"
