@@ -128,7 +128,8 @@ class TensorSamples(Samples):
 
     def take(self, index: NDArray[np.int64], view: View, seed: int) -> Batch:
         """See `Samples.take`."""
-        images = self.images[torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64))]
+        # Which copies whole images; brackets go pixel by pixel, in four times the time.
+        images = self.images.index_select(0, torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64)))
         if view is None or self.views is None:
             images = to_unit(images)
         else:
