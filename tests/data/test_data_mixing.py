@@ -53,7 +53,7 @@ def test_as_timm_mixes_with_the_same_draws(
 
     mix = Mix(**options)
     x, y, where = images(), labels(), share(step=step)
-    kept, boxes, weights = mix._drawn(where, 5, *x.shape[2:])
+    kept, boxes, weights = mix.drawn(where, 5, *x.shape[2:])
     got, target = mix(x.clone(), y, where, 5, CLASSES)
     cut = (weights == 1) & (kept < 1)
     theirs = mixup.Mixup(0.4, 1.0, mode=options["mode"], label_smoothing=0.0, num_classes=CLASSES)
@@ -78,7 +78,7 @@ def test_as_timm_mixes_with_the_same_draws(
 
 def test_the_draws_follow_their_distributions() -> None:
     mix = Mix(mixup=0.5, cutmix=1.0, probability=0.8, switch=0.3, mode="elem")
-    kept, boxes, weights = mix._drawn(share(20_000), 3, 64, 64)
+    kept, boxes, weights = mix.drawn(share(20_000), 3, 64, 64)
     cut, untouched = weights == 1, weights == 0
     assert (kept[untouched] == 1).all()
     assert untouched.mean() == pytest.approx(0.2, abs=0.02)
@@ -105,7 +105,7 @@ def test_boxes_are_timms_for_the_same_share_and_centre(monkeypatch: pytest.Monke
 
 def test_the_modes_draw_as_often_as_they_say() -> None:
     for mode, count in (("batch", 1), ("pair", 4), ("elem", 8)):
-        kept, *_ = Mix(mixup=1.0, mode=mode)._drawn(share(), 0, 8, 8)  # type: ignore[arg-type]
+        kept, *_ = Mix(mixup=1.0, mode=mode).drawn(share(), 0, 8, 8)  # type: ignore[arg-type]
         assert len(set(kept.tolist())) == count
         if mode == "pair":
             assert kept.tolist() == kept.tolist()[::-1]
@@ -114,7 +114,7 @@ def test_the_modes_draw_as_often_as_they_say() -> None:
 def test_steps_passes_and_seeds_draw_apart() -> None:
     mix = Mix(mixup=1.0)
     drawn = {
-        float(mix._drawn(share(step=step, turn=turn), seed, 8, 8)[0][0])
+        float(mix.drawn(share(step=step, turn=turn), seed, 8, 8)[0][0])
         for step in range(5)
         for turn in range(5)
         for seed in range(3)
@@ -157,7 +157,7 @@ def test_samples_without_a_label_bring_no_share() -> None:
     target = torch.tensor([0, -1, 2, -1, 1, 0, 3, -1])
     mix = Mix(mixup=1.0)
     where = share()
-    kept = float(mix._drawn(where, 0, 12, 15)[0][0])
+    kept = float(mix.drawn(where, 0, 12, 15)[0][0])
     _, shares = mix(images(), target, where, 0, CLASSES)
     known = (target >= 0).float()
     torch.testing.assert_close(shares.sum(1), kept * known + (1 - kept) * known.flip(0))

@@ -11,7 +11,7 @@ as zero.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -90,15 +90,9 @@ class Erasing(Options):
         Returns:
             The images.
         """
-        chosen = np.flatnonzero(uniform(draw(seed, index, view, _STREAM)) < self.probability)
         channels, height, width = images.shape[1:]
-        keys = draw(seed, index, view, _STREAM + 1)[chosen]
-        boxes, fit = self._boxes(keys, height, width)
-        chosen, boxes, keys = chosen[fit], boxes[fit], keys[fit]
-        mean, std = (
-            np.array(per_channel(values, channels), dtype=np.float32)[:, None, None]
-            for values in (IMAGENET_MEAN, IMAGENET_STD)
-        )
+        chosen, boxes, keys = self.rectangles(index, view, seed, height, width)
+        mean, std = self.constant(channels), _statistics(IMAGENET_STD, channels)
         pixels: NDArray[np.float32] = images.numpy()
         noise = iter(_noise(keys, boxes, channels)) if self.value == "random" else None
         for number, (top, bottom, left, right) in zip(chosen.tolist(), boxes.tolist(), strict=True):
@@ -109,6 +103,29 @@ class Erasing(Options):
                 np.multiply(next(noise), std, out=wiped)
                 wiped += mean
         return images
+
+    def rectangles(
+        self,
+        index: NDArray[np.int64],
+        view: int | NDArray[np.int64],
+        seed: int,
+        height: int,
+        width: int,
+    ) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.uint64]]:
+        """Which of the views [B] lose which rectangle.
+
+        Returns:
+            Their places in the batch, [K]; top, bottom, left and right of each one's rectangle, [K, 4]; and
+            the words from which its noise is drawn, [K].
+        """
+        chosen = np.flatnonzero(uniform(draw(seed, index, view, _STREAM)) < self.probability)
+        keys = draw(seed, index, view, _STREAM + 1)[chosen]
+        boxes, fit = self._boxes(keys, height, width)
+        return chosen[fit], boxes[fit], keys[fit]
+
+    def constant(self, channels: int) -> NDArray[np.float32]:
+        """What `zero` fills each channel with, [C, 1, 1]."""
+        return _statistics(IMAGENET_MEAN, channels)
 
     def _boxes(
         self, keys: NDArray[np.uint64], height: int, width: int
@@ -128,6 +145,11 @@ class Erasing(Options):
         top = (drawn[:, -2] * (height - tall + 1)).astype(np.int64)
         left = (drawn[:, -1] * (width - wide + 1)).astype(np.int64)
         return np.stack([top, top + tall, left, left + wide], 1), np.asarray(fit.any(1))
+
+
+def _statistics(values: Sequence[float], channels: int) -> NDArray[np.float32]:
+    """ImageNet's mean or deviation for each channel, [C, 1, 1]."""
+    return np.array(per_channel(values, channels), dtype=np.float32)[:, None, None]
 
 
 def _noise(keys: NDArray[np.uint64], boxes: NDArray[np.int64], channels: int) -> list[NDArray[np.float32]]:

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from limbeck.data.mixing import Mix
+from limbeck.data.on_device import DeviceMix, DeviceSamples, fits
 from limbeck.data.plans import Plan, Share
-from limbeck.data.samples import Samples
+from limbeck.data.samples import Samples, TensorSamples
 from limbeck.errors import InputError
 from limbeck.knowledge import UNLABELLED, Batch
 
@@ -37,6 +38,9 @@ class Loader:
         parts: micro-batches of one optimiser step (gradient accumulation).
         workers: processes that prepare batches; 0 for none. The batches are the same whatever it is.
         mix: how the samples of a batch are mixed; None: not at all.
+        device: an accelerator that makes the batches, without workers, where samples and mix allow that
+            (see `on_device.fits`); they are the same to the last bit, and lie there. None: the CPU does.
+        channels_last: the memory order of images that are made on the device.
 
     Raises:
         InputError: the batch cannot be shared out among processes and parts.
@@ -52,6 +56,8 @@ class Loader:
         parts: int = 1,
         workers: int = 0,
         mix: Mix | None = None,
+        device: torch.device | None = None,
+        channels_last: bool = False,
     ) -> None:
         if plan.samples != len(samples):
             raise InputError(f"data: the plan is for {plan.samples} samples, there are {len(samples)}")
@@ -60,6 +66,9 @@ class Loader:
         self._share = {"rank": rank, "world": world, "parts": parts}
         plan.shares(0, **self._share)  # the errors now rather than at the first step
         self._prepared = _Prepared(samples, plan.seed, mix)
+        if device is not None and isinstance(samples, TensorSamples) and fits(samples, mix, device):
+            there = DeviceSamples(samples, device, channels_last=channels_last)
+            self._prepared, workers = _Prepared(there, plan.seed, None if mix is None else DeviceMix(mix)), 0
         self._requests = _Requests()
         self._workers = _workers(self._prepared, self._requests, workers) if workers else None
 
@@ -124,7 +133,7 @@ class _Failure:
 class _Prepared(Dataset[Batch | _Failure]):
     """Whole batches by request: torch's loader then moves few large objects instead of many small ones."""
 
-    def __init__(self, samples: Samples, seed: int, mix: Mix | None) -> None:
+    def __init__(self, samples: Samples | DeviceSamples, seed: int, mix: Mix | DeviceMix | None) -> None:
         self._samples, self._seed, self._mix = samples, seed, mix
 
     def take(self, request: _Request) -> Batch:

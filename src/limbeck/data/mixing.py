@@ -89,12 +89,12 @@ class Mix(Options):
         """
         known = (target != UNLABELLED)[:, None].to(images.dtype)
         own = images.new_zeros(len(target), classes).scatter_(1, target.clamp(min=0)[:, None], known)
-        kept, boxes, weights = self._drawn(share, seed, images.shape[2], images.shape[3])
+        kept, boxes, weights = self.drawn(share, seed, images.shape[2], images.shape[3])
         _lay(images, boxes, weights)
         left = torch.from_numpy(kept).to(images.dtype)[:, None]
         return images, left * own + (1 - left) * own.flip(0)
 
-    def _drawn(
+    def drawn(
         self, share: Share, seed: int, height: int, width: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
         """How each sample is mixed, or all of them where one draw is for all: [B], or [1].

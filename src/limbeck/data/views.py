@@ -80,7 +80,7 @@ class TensorViews(Options):
         if self.crop:
             pixels = self._shifted(pixels, index, view, seed)
         if self.flip:
-            mirrored = (draw(seed, index, view, _FLIP) >> np.uint64(63)).astype(bool)
+            mirrored = self.mirrored(index, view, seed)
             # Copied, so that the caller's images stay as they are.
             pixels = pixels if self.crop else pixels.copy()
             pixels[mirrored] = pixels[mirrored][..., ::-1]
@@ -120,9 +120,24 @@ class TensorViews(Options):
         pad, (count, channels, height, width) = self.crop, pixels.shape
         padded = np.zeros((count, channels, height + 2 * pad, width + 2 * pad), dtype=pixels.dtype)
         padded[:, :, pad : pad + height, pad : pad + width] = pixels
-        # The high bits scaled to 0..2 pad: unbiased to 1 in 2**32, and exact on every machine.
-        bits, places = draw(seed, index, view, _SHIFT), np.uint64(2 * pad + 1)
+        top, left = self.shifts(index, view, seed)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+        return windows[np.arange(count), :, top, left]
+
+    def shifts(
+        self, index: NDArray[np.int64], view: int | NDArray[np.int64], seed: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each view begins in its padded image: row and column, 0 to 2 `crop`, [B] each."""
+        # The high bits scaled to the places: unbiased to 1 in 2**32, and exact on every machine.
+        bits, places = draw(seed, index, view, _SHIFT), np.uint64(2 * self.crop + 1)
         top = ((bits >> np.uint64(32)) * places) >> np.uint64(32)
         left = ((bits & np.uint64(0xFFFFFFFF)) * places) >> np.uint64(32)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
-        return windows[np.arange(count), :, top.astype(np.intp), left.astype(np.intp)]
+        return top.astype(np.int64), left.astype(np.int64)
+
+    def mirrored(
+        self, index: NDArray[np.int64], view: int | NDArray[np.int64], seed: int
+    ) -> NDArray[np.bool_]:
+        """Which of the views are mirrored left to right, [B]; none where `flip` is off."""
+        if not self.flip:
+            return np.zeros(len(index), dtype=np.bool_)
+        return (draw(seed, index, view, _FLIP) >> np.uint64(63)).astype(np.bool_)
