@@ -141,6 +141,18 @@ def test_nothing_waits_for_the_device(views: dict[str, Any] | None, mix: dict[st
         batches[0].input[batches[0].input > 0]
 
 
+@pytest.mark.skipif("cuda" not in DEVICES, reason="needs CUDA, which tells of each wait")
+@pytest.mark.parametrize("mode", ["batch", "elem"])
+def test_cuda_is_not_waited_for(mode: Any) -> None:
+    mix = Mix(mixup=0.3, cutmix=1.0, mode=mode)
+    loader = Loader(samples({"erase": ERASE}), Plan(0, 40, 8), mix=mix, device=torch.device("cuda"))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert len(list(loader.steps(0))) == 5
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_workers_are_not_needed() -> None:
     before = multiprocessing.active_children()
     here, plan = samples({}), Plan(0, 40, 8)
