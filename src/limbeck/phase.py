@@ -27,6 +27,7 @@ from limbeck.progress import Display
 from limbeck.schemes import Offline, Scheme
 from limbeck.staging import spans
 from limbeck.tracking import Tracked
+from limbeck.training.ahead import batches_ahead
 from limbeck.training.checkpoint import States
 from limbeck.training.ema import Ema
 from limbeck.training.memory import Memory
@@ -60,6 +61,7 @@ class Phase:
         repeats: how often each sample comes in a row, each time as another view.
         mix: how the samples of a batch are mixed; None: not at all.
         period: passes after which the views come again; None: never.
+        ahead: how many batches a teacher is asked about at a time; None: by the device.
         save_every: seconds between two states; 0 saves after each step.
         workers: processes that read samples.
         checkpoint: which weights are taken in the end.
@@ -83,6 +85,7 @@ class Phase:
     repeats: int = 1
     mix: Mix | None = None
     period: int | None = None
+    ahead: int | None = None
     save_every: float = 60.0
     workers: int = 0
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -136,7 +139,9 @@ class Phase:
                 memory.stage = number
                 scheme.objective.enter(number)
                 settings, span = stages[number]
-                trainer = Trainer(scheme, settings, self.runtime, len(loader), self.seed, span, ema)
+                size = self.batch_size // (self.runtime.world * settings.accumulate)
+                ahead = batches_ahead(self.ahead, size, self.runtime)
+                trainer = Trainer(scheme, settings, self.runtime, len(loader), self.seed, span, ema, ahead)
                 self._stage(trainer, memory, loader, choosing)
                 # Statistics of layers that stay as they are from here on must not differ between processes.
                 self.runtime.same_buffers(scheme)
@@ -208,6 +213,8 @@ class Phase:
             parts=self.settings.accumulate,
             workers=self.workers,
             mix=self.mix,
+            device=self.runtime.device if self.runtime.device.type == "cuda" else None,
+            channels_last=self.runtime.channels_last,
         )
 
     def _epoch(

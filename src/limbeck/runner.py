@@ -302,6 +302,7 @@ class Run:
             repeats=self.recipe.data.repeats,
             mix=mix(self.recipe),
             period=None if role == "teacher" else self._period,
+            ahead=None if self.recipe.teacher is None else self.recipe.teacher.ahead,
             save_every=train.save_every,
             workers=train.workers,
             checkpoint=checkpoint(train, self.data, self.figures),

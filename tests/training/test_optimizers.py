@@ -1,8 +1,11 @@
 """What the optimiser decays, and how the learning rate ends."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.settings import Training
@@ -72,3 +75,23 @@ def test_the_cool_down_holds_the_final_rate(name: str) -> None:
 
 def test_the_power_of_a_polynomial() -> None:
     assert rates(name="polynomial", power=2.0)[50] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("options", [{"name": "sgd", "momentum": 0.9}, {"name": "adamw"}])
+def test_a_fused_optimizer_is_the_default_and_takes_the_same_steps(options: dict[str, Any]) -> None:
+    def trained(**more: Any) -> tuple[Optimizer, Tensor]:
+        torch.manual_seed(0)
+        layer = nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
+        settings = Training(optimizer={"lr": 0.05, "weight_decay": 0.01, **options, **more})
+        optimizer = build_optimizer(list(layer.named_parameters()), settings)
+        images = torch.rand(4, 3, 8, 8)
+        for _ in range(5):
+            layer(images).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return optimizer, layer.weight.detach()
+
+    (fused, found), (plain, wanted) = trained(), trained(fused=False)
+    assert fused.param_groups[0]["fused"] is True
+    assert not plain.param_groups[0]["fused"]
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-6)

@@ -97,7 +97,7 @@ def test_sgd_is_that_of_torch_to_the_bit(nesterov: bool, clip: float | None) -> 
     done = [step for _, step in zip(range(5), made.fit(Made()), strict=False)]
     assert len(done) == 5
     model = student()
-    optimizer = torch.optim.SGD(model.parameters(), **options)
+    optimizer = torch.optim.SGD(model.parameters(), **options, fused=True)
     feed = Made()
     batches = [*feed.steps(0), *feed.steps(1)]
     for number, [batch] in enumerate(batches[:5]):

@@ -76,7 +76,7 @@ def _check_scheme(recipe: "Recipe", where: str) -> None:
 
 
 def _check_student(student: "Network", where: str) -> None:
-    for key in ("classes", "train", "objective", "blank", "cache"):
+    for key in ("classes", "train", "objective", "blank", "cache", "ahead"):
         if getattr(student, key):
             hint = " How the student is trained stands at the top of the recipe." if key != "classes" else ""
             raise InputError(f"{where}: student.{key}: only a teacher has this key.{hint}")

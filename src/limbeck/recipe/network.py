@@ -75,6 +75,9 @@ class Network(Open):
     cache: CacheSpec | None = None
     """Teacher only: keep its answers and replay them: a number of views, {views, store, …}, auto, never."""
 
+    ahead: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Teacher only: batches that it is asked about at a time; null: one on a CPU, some on a GPU."""
+
     @property
     def untaught(self) -> bool:
         """Whether it comes without weights: a plain architecture, and none are named."""

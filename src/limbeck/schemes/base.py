@@ -45,6 +45,11 @@ class Scheme(nn.Module, ABC):
     def place(self, runtime: "Runtime") -> None:
         """Move all that the scheme owns, teachers included, to where the training runs."""
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether `teach` may be asked about coming batches, several at a time."""
+        return False
+
     def before_step(self, epoch: float) -> None:
         """Called before each step with the epochs done, with its fraction."""
 

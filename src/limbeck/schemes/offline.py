@@ -51,6 +51,10 @@ class Offline(Scheme):
         # Terms of labels alone never look at the teacher: do not pay for its answer.
         return self.teacher(batch) if self.teacher is not None and self.objective.listens else None
 
+    @property
+    def looks_ahead(self) -> bool:
+        return self.teacher is not None and self.teacher.steady
+
     def forward(self, batch: Batch, teaching: Knowledge | None) -> dict[str, Tensor]:
         said = None if self.objective.preparing else self.student(batch.input)
         losses: dict[str, Tensor] = self.objective(said, teaching, batch)

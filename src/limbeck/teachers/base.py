@@ -17,7 +17,12 @@ class Teacher(ABC):
     """Answers batches.
 
     On purpose not an `nn.Module`: nobody's `.train()`, `.parameters()`, DDP or EMA can reach it.
+
+    Attributes:
+        steady: its answer depends on a batch's pixels alone, whenever and beside whatever it is asked.
     """
+
+    steady = False
 
     @abstractmethod
     def __call__(self, batch: Batch, differentiable: bool = False) -> Knowledge:

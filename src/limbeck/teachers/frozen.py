@@ -31,6 +31,8 @@ class Frozen(Teacher):
         InputError: a class index is negative, or there is none.
     """
 
+    steady = True
+
     def __init__(self, network: Tapped, classes: Sequence[int] | None = None) -> None:
         self.network = network
         self._learned = [p for p in network.parameters() if p.requires_grad]

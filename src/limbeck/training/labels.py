@@ -34,19 +34,24 @@ class LabelCount:
         targets = [b.target for b in parts if b.target is not None]
         if len(targets) < len(parts):
             return parts
-        if self.complete:
-            share = float(sum(map(len, parts))) / len(parts)
-        else:
-            share = sum(map(_labels, targets)) / len(parts)
-            if self._runtime.world > 1:
-                share = float(self._runtime.mean(torch.tensor(share, device=self._runtime.device)))
-        if share not in self._counts:
-            # Above 0, so that a batch without any label gives zero and not 0/0.
-            self._counts[share] = torch.tensor(max(share, 1e-12), device=self._runtime.device)
-        count = self._counts[share]
+        count = self._whole(parts) if self.complete else self._counted(targets)
         return [replace(b, labelled=count) for b in parts]
 
+    def _whole(self, parts: list[Batch]) -> Tensor:
+        share = float(sum(map(len, parts))) / len(parts)
+        if share not in self._counts:
+            self._counts[share] = torch.tensor(share, device=self._runtime.device)
+        return self._counts[share]
 
-def _labels(target: Tensor) -> float:
+    def _counted(self, targets: list[Tensor]) -> Tensor:
+        """Never looked at here: where the targets lie on a device, that would wait for it."""
+        share = torch.stack([_labels(target) for target in targets]).sum() / len(targets)
+        share = self._runtime.mean(share.to(self._runtime.device, torch.float32, non_blocking=True))
+        # Above 0, so that a batch without any label gives zero and not 0/0.
+        return share.clamp(min=1e-12)
+
+
+def _labels(target: Tensor) -> Tensor:
     """Labels of class indices; or the mass of shares, to which a sample of unknown class brings nothing."""
-    return float((target != UNLABELLED).sum() if target.dim() == 1 else target.sum(dtype=torch.float64))
+    counted = (target != UNLABELLED) if target.dim() == 1 else target
+    return counted.sum(dtype=torch.float64)

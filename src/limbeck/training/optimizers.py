@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from limbeck.errors import InputError, unknown
 from limbeck.training.settings import Training
-from limbeck.training.sharding import taken
+from limbeck.training.sharding import is_part, taken
 
 __all__ = ["SCHEDULES", "build_optimizer", "build_schedule", "same_layout"]
 
@@ -51,6 +51,8 @@ def build_optimizer(parameters: Sequence[tuple[str, nn.Parameter]], settings: Tr
         # Asked here, because timm drops some options without a word: momentum for an Adam, betas for SGD.
         if option not in allowed:
             raise unknown(f"option of {given}", option, allowed, "train.optimizer")
+    if "fused" in allowed and all(_plain(p) for _, p in parameters):
+        options.setdefault("fused", True)  # all parameters in one pass; the numbers are the same
     try:
         groups = _groups(parameters, settings.decay_bias_and_norm)
         built: Optimizer = create_optimizer_v2(groups, opt=name, **options)
@@ -59,6 +61,12 @@ def build_optimizer(parameters: Sequence[tuple[str, nn.Parameter]], settings: Tr
     if getattr(built, "is_second_order", False):
         raise InputError(f"train.optimizer.name: {given} needs second derivatives, which are not computed.")
     return built
+
+
+def _plain(parameter: nn.Parameter) -> bool:
+    """Whether torch's fused optimisers take it."""
+    device = parameter.device.type in ("cpu", "cuda")
+    return device and parameter.is_floating_point() and not is_part(parameter)
 
 
 def _groups(

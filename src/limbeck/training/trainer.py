@@ -5,7 +5,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from torch.optim import Optimizer
 from limbeck.errors import DivergedError, InputError
 from limbeck.knowledge import Batch
 from limbeck.schemes.base import Scheme
+from limbeck.training.ahead import looking_ahead
 from limbeck.training.ema import Ema
+from limbeck.training.feed import Feed
 from limbeck.training.labels import LabelCount
 from limbeck.training.optimizers import build_optimizer, build_schedule, same_layout
 from limbeck.training.runtime import Runtime
@@ -22,22 +24,10 @@ from limbeck.training.seeding import seed_step
 from limbeck.training.settings import Span, Training
 from limbeck.training.sharding import gathered, is_sharded, load_state, local
 
-__all__ = ["Feed", "Step", "Trainer"]
+__all__ = ["Step", "Trainer"]
 
 CHECK_EVERY = 20
 """How often losses are looked at on a device that works asynchronously; on a CPU, always."""
-
-
-class Feed(Protocol):
-    """What the trainer iterates: `limbeck.data.loader.Loader`, or a face over any other loader."""
-
-    complete: bool
-    """Whether every sample is known to carry a label, so that nobody has to count."""
-
-    def __len__(self) -> int: ...
-
-    def steps(self, view: int, start: int = 0) -> Iterator[list[Batch]]:
-        """The batches of pass `view` from number `start` on, each as a list of equal parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +61,7 @@ class Trainer:
             resumed run draws the same.
         span: the stretch of the training that this one does.
         ema: the average of the student's weights, which goes on from stage to stage; None keeps none.
+        ahead: how many coming batches the teacher is asked about at a time, where the scheme allows that.
     """
 
     def __init__(
@@ -82,9 +73,11 @@ class Trainer:
         seed: int = 0,
         span: Span | None = None,
         ema: Ema | None = None,
+        ahead: int = 1,
     ) -> None:
         self.scheme = scheme
         self.ema = ema
+        self.ahead = ahead
         self.span = span or Span()
         self._last = settings.epochs if self.span.last is None else self.span.last
         self.seed = seed
@@ -130,10 +123,11 @@ class Trainer:
         self._labels.complete = feed.complete
         first = self.step // self.steps_per_epoch
         for epoch in range(first, self._last):
-            for parts in feed.steps(view=epoch, start=self.step - epoch * self.steps_per_epoch):
+            start = self.step - epoch * self.steps_per_epoch
+            for parts, taught in looking_ahead(feed, self.scheme, self.runtime, self.ahead, epoch, start):
                 if not self.scheme.training:
                     self.scheme.train()
-                yield self._advance(parts)
+                yield self._advance(parts, taught)
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         """The student with the weights that count: their average, where there is one."""
@@ -150,7 +144,7 @@ class Trainer:
         self.check()
         return self._unchecked
 
-    def _advance(self, parts: list[Batch]) -> Step:
+    def _advance(self, parts: list[Batch], taught: list[Any] | None = None) -> Step:
         progress = self.step / self.steps_per_epoch
         self._seed_step()
         self.scheme.before_step(progress)
@@ -159,7 +153,7 @@ class Trainer:
         for name in active:
             self._schedules[name].step_update(self.step - self.span.origin * self.steps_per_epoch)
         lr = float(self.optimizers[active[0]].param_groups[0]["lr"])
-        losses = self._backward(self._labels(parts))
+        losses = self._backward(self._labels(parts), taught)
         for name in active:
             self._update(name)
         self.scheme.after_step()
@@ -175,21 +169,26 @@ class Trainer:
     def _seed_step(self) -> None:
         seed_step(self.seed, self.step, self.runtime.rank, self.runtime.device)
 
-    def _backward(self, parts: list[Batch]) -> dict[str, Tensor]:
+    def _backward(self, parts: list[Batch], taught: list[Any] | None = None) -> dict[str, Tensor]:
         """Gradients of the mean over the parts; the losses are detached means."""
         if len(parts) == 1:
-            return self._part(parts[0], 1)
+            return self._part(parts[0], 1, taught)
         total: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
-            losses = self._part(part, len(parts), last=number == len(parts) - 1)
+            said = None if taught is None else taught[number:]
+            losses = self._part(part, len(parts), said, last=number == len(parts) - 1)
             for name, value in losses.items():
                 total[name] = total[name] + value / len(parts) if name in total else value / len(parts)
         return total
 
-    def _part(self, batch: Batch, parts: int, last: bool = True) -> dict[str, Tensor]:
+    def _part(
+        self, batch: Batch, parts: int, taught: list[Any] | None, last: bool = True
+    ) -> dict[str, Tensor]:
         batch = self.runtime.put(batch)
-        with self.runtime.autocast():
-            teaching = self.scheme.teach(batch)
+        if taught is None:
+            with self.runtime.autocast():
+                taught = [self.scheme.teach(batch)]
+        teaching = taught[0]
         wrapped = self._wrapped if self._wrapped is not None else self._wrap(batch, teaching)
         # The gradients are exchanged once, with the last part.
         with contextlib.nullcontext() if last else self.runtime.no_sync(wrapped):
