@@ -52,7 +52,8 @@ def export_onnx(
     """Write the network, as it is in eval mode, as one ONNX file with a free batch size.
 
     Args:
-        model: answers [B, ...] with logits [B, C]; stays untouched (a copy on the CPU is exported).
+        model: answers [B, ...] with logits [B, C], or with a tuple of these and further tensors, which
+            become further outputs of the file; stays untouched (a copy on the CPU is exported).
         example: at least one sample, [B, ...]; real ones make the check below worth more.
         path: where to write; an earlier file is replaced only by one that passed the checks.
         metadata: texts to put into the file (labels, normalisation, version, recipe).
@@ -168,10 +169,14 @@ def _check(model: nn.Module, example: Tensor, path: Path) -> None:
     shipped = OnnxModel(path)
     for size in BATCHES:
         samples = example.repeat(-(-size // len(example)), *[1] * (example.ndim - 1))[:size]
-        _compare(_ask(model, samples), shipped(samples))
+        wanted, got = _ask(model, samples), shipped.outputs(samples)
+        if len(wanted) != len(got):
+            raise WorkError(f"export: the file has {len(got)} outputs, the network {len(wanted)}")
+        for place, (ours, theirs) in enumerate(zip(wanted, got, strict=True)):
+            _compare(f"features of tap {place}" if place else "logits", ours, theirs)
 
 
-def _ask(model: nn.Module, samples: Tensor) -> Tensor:
+def _ask(model: nn.Module, samples: Tensor) -> tuple[Tensor, ...]:
     try:
         with torch.inference_mode():
             answer = model(samples)
@@ -179,17 +184,20 @@ def _ask(model: nn.Module, samples: Tensor) -> Tensor:
         raise WorkError(
             f"export: the network itself fails at batch size {len(samples)}: {first_line(error)}"
         ) from error
-    assert isinstance(answer, Tensor)  # torch could not have named the one output otherwise
-    return answer
+    answers = answer if isinstance(answer, tuple) else (answer,)
+    assert all(isinstance(value, Tensor) for value in answers)  # nothing else can be an output
+    return answers
 
 
-def _compare(wanted: Tensor, got: Tensor) -> None:
+def _compare(what: str, wanted: Tensor, got: Tensor) -> None:
     """Refuse answers of another shape, or further apart than float32 explains; NaN is never close."""
     if got.shape != wanted.shape:
-        raise WorkError(f"export: the file answers {list(got.shape)}, the network {list(wanted.shape)}")
+        raise WorkError(
+            f"export: the file's {what} are {list(got.shape)}, the network's {list(wanted.shape)}"
+        )
     difference, allowed = float((got - wanted).abs().max()), TOLERANCE * max(1.0, float(wanted.abs().max()))
     if not difference <= allowed:
         raise WorkError(
-            f"export: at batch size {len(wanted)} the file's logits differ from the network's by "
+            f"export: at batch size {len(wanted)} the file's {what} differ from the network's by "
             f"{difference:.3g}; allowed is {allowed:.3g}"
         )

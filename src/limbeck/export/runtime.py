@@ -71,15 +71,22 @@ class OnnxModel:
             InputError: the shape does not fit the model.
             WorkError: the model fails while it runs.
         """
+        return self._run(images, [self._output])[0]
+
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """All outputs of samples [B, ...], the logits first; a call works out the logits alone."""
+        return self._run(images, None)
+
+    def _run(self, images: Tensor, names: list[str] | None) -> list[Tensor]:
         if not self._fits(images):
             wanted = ", ".join("B" if size is None else str(size) for size in self.shape)
             raise InputError(f'"{self.path}" takes [{wanted}]; got {list(images.shape)}')
         array = images.detach().cpu().float().contiguous().numpy()
         try:
-            (logits,) = self._session.run([self._output], {self.input: array})
+            found = self._session.run(names, {self.input: array})
         except Exception as error:  # as above
             raise WorkError(f'"{self.path}" fails while it runs: {first_line(error)}') from error
-        return torch.from_numpy(logits)
+        return [torch.from_numpy(value) for value in found]
 
     def _fits(self, images: Tensor) -> bool:
         return len(self.shape) == images.ndim and all(
