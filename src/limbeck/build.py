@@ -105,7 +105,15 @@ def prepare(
         # A misspelt key of the entry itself arrives here as an option of the model.
         keys = set(Network.model_fields) - {"options"}
         if where == "student":
-            keys -= {"classes", "train", "objective", "blank", "cache", "ahead"}  # the teacher's alone
+            keys -= {
+                "classes",
+                "train",
+                "objective",
+                "blank",
+                "cache",
+                "backend",
+                "ahead",
+            }  # the teacher's alone
         else:
             keys -= {"head"}
         raise unknown("key or option", error.given, [*error.allowed, *keys], where) from None

@@ -17,13 +17,9 @@ import torch
 
 from limbeck.build import mix, probe_batch
 from limbeck.cache import (
-    Codec,
-    Dense,
     Layout,
     Replay,
-    Sampled,
     Store,
-    TopK,
     build,
     differences,
     key_of,
@@ -33,23 +29,20 @@ from limbeck.cache import (
 )
 from limbeck.cache.asking import ask_again
 from limbeck.cache.store import MANIFEST
-from limbeck.data import Data, Plan
+from limbeck.data import Plan
 from limbeck.data.loader import Loader
 from limbeck.data.places import cache as cache_folder
 from limbeck.data.places import resolve
+from limbeck.encoding import codec_of
 from limbeck.errors import InputError
 from limbeck.files import alone
-from limbeck.methods.base import Method
 from limbeck.objective import Objective
+from limbeck.pace import Work
 from limbeck.progress import Display
 from limbeck.recipe import CacheSpec, Recipe
 from limbeck.teachers import Cached, Frozen
-from limbeck.training.runtime import Runtime
 
-__all__ = ["Cache", "Place", "codec_of", "sized"]
-
-MANY, VERY_MANY = 1000, 20_000
-"""Classes above which not all logits are kept, and above which classes are drawn instead."""
+__all__ = ["Cache", "Place", "sized"]
 
 
 @dataclass(frozen=True)
@@ -77,28 +70,28 @@ class Cache:
     """The answers of one teacher for one seed of a recipe.
 
     Args:
-        recipe: the run's.
-        data: whose training split is answered about.
-        runtime: where.
+        work: whose training split is answered about, and where.
         teacher: who answers; with the taps that the objective reads, if features are kept.
         objective: what a student learns with the answers.
         seed: of the views.
         spec: how they are kept.
         display: where progress is shown.
+        equip: gives the teacher a faster way to be run, before it is asked for long.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
-        data: Data,
-        runtime: Runtime,
+        work: Work,
         teacher: Frozen,
         objective: Objective,
         seed: int,
         spec: CacheSpec,
         display: Display,
+        equip: Callable[[Frozen], None],
     ) -> None:
-        self.recipe, self.data, self.runtime, self.teacher = recipe, data, runtime, teacher
+        self._equip = equip
+        recipe, data = work.recipe, work.data
+        self.recipe, self.data, self.runtime, self.teacher = recipe, data, work.runtime, teacher
         self.spec, self.display = spec, display
         self.mix = mix(recipe)
         self.plan = Plan(seed, len(data.train), recipe.data.batch_size, repeats=recipe.data.repeats)
@@ -122,12 +115,17 @@ class Cache:
             self.plan,
             self.mix,
             precision=self.runtime.precision,
+            backend="exact" if self._exact else "int8",
         )
         if spec.folder is not None:
             folder = resolve(spec.folder, self.recipe.beside)[0] / f"seed-{self.plan.seed}"
         else:
             folder = cache_folder() / "teachers" / f"{_slug(self.recipe)}-{key_of(origin, layout.describe())}"
         return Place(folder, spec.folder is not None, origin, layout)
+
+    @property
+    def _exact(self) -> bool:
+        return self.recipe.teacher is None or self.recipe.teacher.backend != "int8"
 
     def bytes(self, views: int) -> int:
         """Size of so many views."""
@@ -151,6 +149,8 @@ class Cache:
         replay = Replay(store, self.plan, self.bound)
         loader = Loader(self.data.train, self.plan, parts=self.recipe.train.accumulate, mix=self.mix)
         self.teacher.place(self.runtime, compiles=False)
+        if not self._exact:
+            self._equip(self.teacher)
         ask_again(replay, self.teacher, loader, self.runtime)
         return Cached(replay)
 
@@ -187,6 +187,7 @@ class Cache:
             )
             rows = views * store.rows
             with self.display.bar(f"teacher on {views} views", rows, "samples") as bar:
+                self._equip(self.teacher)
                 self.teacher.place(runtime)
                 return build(store, self.teacher, loader, views, runtime, bar.advance, stop)
 
@@ -236,38 +237,6 @@ class Cache:
                 apart = differences(_origin_in(other.parent), self.place.made_from)
                 if apart:
                     self.display.say(f"not taken: {other.parent}, made from something else: {apart[0]}")
-
-
-def codec_of(spec: CacheSpec, classes: int, objective: Objective) -> Codec:
-    """How answers over so many classes are written.
-
-    Raises:
-        InputError: not all logits are kept, and the objective does not say at which temperature the rest is.
-    """
-    store = spec.store
-    if store == "auto":
-        store = "fp16" if classes <= MANY else "topk" if classes <= VERY_MANY else "sample"
-    if store in ("fp16", "fp32"):
-        return Dense(16 if store == "fp16" else 32)
-    temperature = spec.temperature if spec.temperature is not None else _temperature(objective)
-    return TopK(spec.top_k, temperature) if store == "topk" else Sampled(spec.draws, temperature)
-
-
-def _temperature(objective: Objective) -> float:
-    """The temperature of the terms that learn from logits.
-
-    Raises:
-        InputError: they have none, or several.
-    """
-    methods = [m for m in objective.modules() if isinstance(m, Method) and m.kind != "label"]
-    found = {t for t in (getattr(m, "temperature", None) for m in methods) if isinstance(t, float)}
-    if len(found) != 1:
-        said = "have none" if not found else f"have {', '.join(f'{t:g}' for t in sorted(found))}"
-        raise InputError(
-            "teacher.cache.temperature: the mass of the logits that are not kept is kept at one temperature, "
-            f"and the objective's terms {said}; say which, or give store: fp16."
-        )
-    return found.pop()
 
 
 def sized(count: float) -> str:

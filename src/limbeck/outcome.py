@@ -10,8 +10,10 @@ from torch import Tensor
 
 from limbeck.evaluation.metrics import Evaluation
 from limbeck.training.checkpoint import write_atomically
+from limbeck.training.settings import Span
+from limbeck.training.trainer import Step
 
-__all__ = ["Outcome", "epoch_figures", "finite", "worth_a_line"]
+__all__ = ["Outcome", "epoch_figures", "epoch_line", "finite", "worth_a_line"]
 
 RECORD = "evaluation.json"
 
@@ -62,6 +64,24 @@ class Outcome:
             "parameters": parameters,
         }
         write_atomically(self.file.parent / RECORD, json.dumps(record, indent=1))
+
+
+def epoch_line(
+    role: str, seed: int, span: Span, step: Step, number: int, losses: dict[str, float]
+) -> dict[str, Any]:
+    """How an epoch's line begins.
+
+    Args:
+        role: of the training.
+        seed: of it.
+        span: the stretch of it that runs.
+        step: the last of the epoch.
+        number: steps of all stages so far.
+        losses: means over the epoch.
+    """
+    trains = {"stage": span.stage, "trains": "student" if span.student else "layers"} if span.stage else {}
+    begin = {"role": role, "seed": seed, **trains, "epoch": step.epoch, "step": number}
+    return {**begin, "lr": step.lr, "losses": losses}
 
 
 def epoch_figures(found: Evaluation, held_out: Evaluation | None) -> dict[str, Any]:

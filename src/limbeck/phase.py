@@ -21,7 +21,7 @@ from limbeck.evaluation.figures import Figures
 from limbeck.evaluation.metrics import Evaluation
 from limbeck.journal import Journal
 from limbeck.models.run import notes
-from limbeck.outcome import Outcome, epoch_figures, finite, worth_a_line
+from limbeck.outcome import Outcome, epoch_figures, epoch_line, finite, worth_a_line
 from limbeck.picturing import pictured
 from limbeck.progress import Display
 from limbeck.schemes import Offline, Scheme
@@ -222,17 +222,7 @@ class Phase:
     ) -> None:
         """Evaluate at the end of an epoch and write its line."""
         losses, span = memory.means(), trainer.span
-        line: dict[str, Any] = {
-            "role": self.role,
-            "seed": self.seed,
-            **(
-                {"stage": span.stage, "trains": "student" if span.student else "layers"} if span.stage else {}
-            ),
-            "epoch": step.epoch,
-            "step": trainer.saved_step,
-            "lr": step.lr,
-            "losses": losses,
-        }
+        line = epoch_line(self.role, self.seed, span, step, trainer.saved_step, losses)
         said = "  ".join(f"{n} {v:.4g}" for n, v in losses.items())
         if span.student:
             with trainer.averaged():

@@ -14,16 +14,15 @@ from functools import partial
 
 from limbeck.build import settings
 from limbeck.caching import Cache, sized
-from limbeck.data import Data
 from limbeck.errors import InputError
 from limbeck.objective import Objective
+from limbeck.pace import Work
 from limbeck.phase import Interrupted
 from limbeck.progress import Display
 from limbeck.recipe import CacheSpec, Recipe
 from limbeck.runfolder import RunFolder
 from limbeck.staging import spans
 from limbeck.teachers import Cached, Frozen
-from limbeck.training.runtime import Runtime
 
 __all__ = ["Replaying", "views_needed"]
 
@@ -43,28 +42,26 @@ class Replaying:
     """The caches of a run.
 
     Attributes:
-        recipe: the run's.
-        data: what is learnt from.
-        runtime: where.
+        work: what there is to do.
         display: where progress is shown.
         folder: of the run, where it is kept what was settled.
         network: the teacher that reads these layers.
         objective: what a role learns from.
+        equip: gives a teacher a faster way to be run.
     """
 
-    recipe: Recipe
-    data: Data
-    runtime: Runtime
+    work: Work
     display: Display
     folder: RunFolder
     network: Callable[[list[str]], Frozen | None]
     objective: Callable[[str], Objective]
+    equip: Callable[[Frozen], None]
     _last: tuple[tuple[str, int, str], Cache] | None = field(default=None, init=False, repr=False)
 
     @property
     def spec(self) -> CacheSpec:
         """What the recipe says."""
-        teacher = self.recipe.teacher
+        teacher = self.work.recipe.teacher
         return AUTO if teacher is None or teacher.cache is None else teacher.cache
 
     def check(self, roles: Sequence[str]) -> None:
@@ -73,7 +70,7 @@ class Replaying:
         Raises:
             InputError: an objective reads what is not kept, or a cache that is there does not fit.
         """
-        teacher, spec = self.recipe.teacher, self.spec
+        teacher, spec = self.work.recipe.teacher, self.spec
         if teacher is None or spec.when != "always":
             return
         for role in roles:
@@ -81,7 +78,7 @@ class Replaying:
             if objective.teacher_taps and not spec.features and role == "student":
                 self._refuse_layers(role, objective)
             if objective.needs_teacher and teacher.train is None:
-                self._cache(role, self.recipe.seed_list[0], spec).passes()
+                self._cache(role, self.work.recipe.seed_list[0], spec).passes()
 
     def settle(self, wanted: Sequence[tuple[str, int]], stop: Callable[[], bool]) -> None:
         """Settle how each of these trainings is taught, and make the caches that are missing.
@@ -90,7 +87,7 @@ class Replaying:
             Interrupted: `stop` said so; what is done stays.
             InputError: a cache that does not fit, or one for which there is no room.
         """
-        if self.recipe.teacher is None or self.spec.when == "never":
+        if self.work.recipe.teacher is None or self.spec.when == "never":
             return
         for seed in dict.fromkeys(seed for _, seed in wanted):
             roles = [role for role, of in wanted if of == seed and self.objective(role).needs_teacher]
@@ -98,7 +95,7 @@ class Replaying:
                 known = self.folder.chosen(_key(role, seed))
                 found = self._settled(role, seed, len(roles)) if known is None else known
                 if known is None:
-                    self.runtime.first(partial(self.folder.choose, _key(role, seed), found))
+                    self.work.runtime.first(partial(self.folder.choose, _key(role, seed), found))
                 if found != ONLINE:
                     self._make(role, seed, found, stop)
 
@@ -108,10 +105,13 @@ class Replaying:
         Raises:
             InputError: the cache is not there any more, or is not what it was.
         """
-        found = self.folder.chosen(_key(role, seed))
-        if found is None or found == ONLINE:
+        if not self.replays(role, seed):
             return None
-        return self._cache(role, seed, _spec(self.spec, found)).answers()
+        return self._cache(role, seed, _spec(self.spec, self.folder.chosen(_key(role, seed)))).answers()
+
+    def replays(self, role: str, seed: int) -> bool:
+        """Whether it was settled that a training replays its teacher's answers."""
+        return self.folder.chosen(_key(role, seed)) not in (None, ONLINE)
 
     def close(self) -> None:
         """Remove what was made for this run alone."""
@@ -162,7 +162,7 @@ class Replaying:
     def _shared(self, role: str, seed: int) -> str:
         """A cache of this run alone, for several students."""
         spec = CacheSpec(store="fp32", folder=str(self.folder.cache.absolute()))
-        needed = max(views_needed(self.recipe, self.objective(role)), 1)
+        needed = max(views_needed(self.work.recipe, self.objective(role)), 1)
         size = self._cache(role, seed, spec).bytes(needed)
         free = shutil.disk_usage(self.folder.path).free
         if size > min(ROOM, SHARE * free):
@@ -179,7 +179,7 @@ class Replaying:
             raise Interrupted
 
     def _needed(self, role: str) -> int:
-        return views_needed(self.recipe, self.objective(role))
+        return views_needed(self.work.recipe, self.objective(role))
 
     def _cache(self, role: str, seed: int, spec: CacheSpec) -> Cache:
         key = (role, seed, spec.model_dump_json())
@@ -189,7 +189,7 @@ class Replaying:
         objective = self.objective(role)
         teacher = self.network(objective.teacher_taps if spec.features else [])
         assert teacher is not None
-        made = Cache(self.recipe, self.data, self.runtime, teacher, objective, seed, spec, self.display)
+        made = Cache(self.work, teacher, objective, seed, spec, self.display, self.equip)
         self._last = (key, made)
         return made
 

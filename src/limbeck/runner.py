@@ -5,9 +5,7 @@ run can be killed at any moment and goes on where it was.
 """
 
 import contextlib
-import uuid
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +24,28 @@ from limbeck.build import (
     settings,
 )
 from limbeck.conclusion import Taught, conclude
-from limbeck.data import Data, Plan
+from limbeck.data import Data
+from limbeck.equipping import Equipping
 from limbeck.errors import InputError
 from limbeck.evaluation.figures import Figures
 from limbeck.jobs import side_by_side
 from limbeck.journal import Journal
 from limbeck.objective import Objective
 from limbeck.outcome import Outcome
+from limbeck.pace import Compiling, Work
 from limbeck.pairing import settle_layers
 from limbeck.phase import Interrupted, Phase
 from limbeck.progress import Display, Silent
 from limbeck.recipe import ControlSpec, Recipe, TrainSpec
+from limbeck.rehearsal import check_shared, try_plans
 from limbeck.replaying import Replaying
 from limbeck.runfolder import RunFolder
+from limbeck.schemes import Offline
 from limbeck.stopping import Stop
+from limbeck.teachers import Frozen
 from limbeck.teaching import Teaching, teachers_objective
 from limbeck.tracking import Tracking
-from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.runtime import Runtime
-from limbeck.training.shard_trial import try_optimizer
 
 __all__ = ["Run", "run"]
 
@@ -100,6 +101,8 @@ class Run:
         self.figures: Figures
         self.teaching: Teaching
         self.replaying: Replaying
+        self.compiling: Compiling
+        self.equip: Equipping
         self.tracking: Tracking
         self._stop = Stop(self.runtime, self.display)
 
@@ -123,7 +126,7 @@ class Run:
 
             self.runtime.first(take)
             if self.runtime.world > 1:
-                self._check_shared()
+                check_shared(self.runtime, self.folder)
             elif self.recipe.train.shard:
                 self.display.say("train.shard: has no effect on one process, which holds all networks whole")
             self.display.say(f"{self.recipe.name}: reads the data and builds everything once")
@@ -138,27 +141,10 @@ class Run:
     def opened(self) -> Iterator[None]:
         """In a process of its own, beside the one that claimed the folder: ready for `train`."""
         self._load()
+        self.compiling.settle(None)
         self.teaching.read(self.folder.answers)
         with self._stop.listening():
             yield
-
-    def _check_shared(self) -> None:
-        """Every process must see the folder: states are read, and a trained teacher, by all of them.
-
-        Raises:
-            InputError: some do not see what the first one writes there.
-        """
-        token = self.runtime.told(uuid.uuid4().hex)
-        self.runtime.first(lambda: self.folder.mark(token))
-        sees = torch.tensor([int(self.folder.sees(token))], device=self.runtime.device)
-        blind = self.runtime.world - int(self.runtime.gather(sees).sum())
-        self.runtime.first(self.folder.unmark)
-        if blind:
-            raise InputError(
-                f"{self.folder.path}: {blind} of {self.runtime.world} processes do not see what "
-                "the first one writes there. With several machines, --out must lie on storage that all of "
-                "them share, under the same path."
-            )
 
     def _load(self) -> None:
         self.data = load_data(self.recipe)
@@ -167,23 +153,17 @@ class Run:
         self.tracking = Tracking(recipe.track, recipe.name, self.folder.path, recipe.dump(), self.display)
         self.recipe = settle_layers(self.recipe, self.data, self.display)
         self.teaching = Teaching(self.recipe, self.data, self.runtime, self.display, self._phase)
+        work = Work(self.recipe, self.data, self.runtime)
+        self.compiling = Compiling(work, self.display, self.folder)
+        self.equip = Equipping(work, self.display, self.folder, self._objective(self._taught[0]))
         self.replaying = Replaying(
-            self.recipe,
-            self.data,
-            self.runtime,
-            self.display,
-            self.folder,
-            self.teaching.network,
-            self._objective,
+            work, self.display, self.folder, self.teaching.network, self._objective, self.equip
         )
 
     def _claim(self) -> None:
-        data = self.data
-        splits = {"training": data.train, "test": data.test, "validation": data.validation}
-        known = {name: split.hash() for name, split in splits.items() if split is not None}
         given = self.recipe.train.threads
         shared = given or max(1, torch.get_num_threads() // self.jobs)
-        threads = self.folder.claim(self.recipe, known, shared)
+        threads = self.folder.claim(self.recipe, self.data.hashes(), shared)
         torch.set_num_threads(given or threads)
 
     def _rehearse(self) -> None:
@@ -198,27 +178,18 @@ class Run:
             teacher = self.teaching.stand_in(objective.teacher_taps) if objective.needs_teacher else None
             scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
             rehearse(scheme, data, self.runtime)
+            if teacher is not None:
+                self.equip.check(teacher)
         self.replaying.check(self.roles)
-        own = recipe.control.train if isinstance(recipe.control, ControlSpec) else None
-        first = recipe.teacher.train if recipe.teacher is not None else None
-        for spec, part in ((recipe.train, "student"), (own, "student"), (first, "teacher")):
-            if spec is not None:
-                chosen = settings(spec)
-                build_schedule(build_optimizer(list(scheme.named_parameters()), chosen), chosen, 1)
-                Plan(seed, len(data.train), recipe.data.batch_size).batches(
-                    0, world=self.runtime.world, parts=chosen.accumulate
-                )
-                if self.runtime.shards(part):
-                    try_optimizer(
-                        partial(build_optimizer, settings=chosen), spec.optimizer.name, self.runtime.device
-                    )
+        try_plans(recipe, data, self.runtime, scheme)
 
     def _all(self) -> dict[str, Any]:
         self.teaching.examine(self._objective(self._taught[0]).teacher_taps)
         wanted = [(role, seed) for seed in self.recipe.seed_list for role in self.roles]
-        self.replaying.settle([task for task in wanted if self._is_open(*task)], self._stop.asked)
+        open_ones = [task for task in wanted if self._is_open(*task)]
+        self._settle(open_ones)
         if self.jobs > 1:
-            self._share_out([task for task in wanted if self._is_open(*task)])
+            self._share_out(open_ones)
         outcomes: dict[str, list[Outcome]] = {role: [] for role in self.roles}
         for role, seed in wanted:
             outcome = self.train(role, seed)
@@ -231,6 +202,19 @@ class Run:
         result = self._conclude(outcomes)
         self.replaying.close()
         return result
+
+    def _settle(self, tasks: list[tuple[str, int]]) -> None:
+        """Settle what makes trainings faster, before the first of them begins."""
+        if not tasks:
+            return
+        last, seed = tasks[-1]  # a student's; its control trains the same network
+        self.compiling.settle(lambda: self._scheme(last, seed))
+        self.replaying.settle(tasks, self._stop.asked)
+        asking = [self._objective(role) for role, seed in tasks if not self.replaying.replays(role, seed)]
+        for taps in sorted({tuple(one.teacher_taps) for one in asking if one.needs_teacher}):
+            teacher = self.teaching.network(list(taps))
+            if teacher is not None:
+                self.equip(teacher)
 
     def _share_out(self, tasks: list[tuple[str, int]]) -> None:
         """Leave trainings to processes of their own."""
@@ -273,12 +257,19 @@ class Run:
         with self.folder.training(role, seed) if self.runtime.main else contextlib.nullcontext():
             return self._train(phase, role, seed)
 
-    def _train(self, phase: Phase, role: str, seed: int) -> Outcome:
+    def _scheme(self, role: str, seed: int) -> Offline:
         student = make_student(self.recipe, self.data, seed)
         objective = self._objective(role)
         teacher = self.teaching.network(objective.teacher_taps) if objective.needs_teacher else None
-        scheme = make_scheme(student, objective, teacher, self.data, seed)
-        scheme.teacher = self.replaying.teacher(role, seed) or scheme.teacher
+        return make_scheme(student, objective, teacher, self.data, seed)
+
+    def _train(self, phase: Phase, role: str, seed: int) -> Outcome:
+        scheme = self._scheme(role, seed)
+        replayed = self.replaying.teacher(role, seed)
+        if replayed is not None:
+            scheme.teacher = replayed
+        elif isinstance(scheme.teacher, Frozen):
+            self.equip(scheme.teacher)
         return phase.run(scheme, self.teaching.logits)
 
     def _training(self, role: str, seed: int) -> Phase:
@@ -314,5 +305,5 @@ class Run:
 
 def _runtime(train: TrainSpec) -> Runtime:
     return Runtime(
-        train.device, train.precision, train.compile, train.channels_last, train.threads, train.shard
+        train.device, train.precision, train.compile is True, train.channels_last, train.threads, train.shard
     )

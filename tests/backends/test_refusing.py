@@ -7,7 +7,7 @@ import torch
 from backend_networks import images, teacher
 from torch import Tensor, nn
 
-from limbeck.backends import building, build, offered
+from limbeck.backends import build, building, offered
 from limbeck.errors import InputError
 from limbeck.taps import Tapped
 

@@ -6,7 +6,7 @@ batch and takes the fastest. All take what the network takes, raw pixels in [0, 
 """
 
 from limbeck.backends.base import EXACT, NAMES, Backend
-from limbeck.backends.building import build, offered
+from limbeck.backends.building import build, hindrance, offered
 from limbeck.backends.choosing import Choice, choose
 from limbeck.backends.compiled import Several, build_many
 from limbeck.backends.drifting import Drift, drift
@@ -22,5 +22,6 @@ __all__ = [
     "build_many",
     "choose",
     "drift",
+    "hindrance",
     "offered",
 ]

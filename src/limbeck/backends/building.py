@@ -15,7 +15,7 @@ from limbeck.backends.exported import build_exported, build_int8
 from limbeck.errors import InputError, unknown
 from limbeck.taps import Tapped
 
-__all__ = ["build", "offered"]
+__all__ = ["build", "hindrance", "offered"]
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
 

@@ -9,7 +9,9 @@ import typer
 from limbeck.build import load_data, make_objective, make_teacher
 from limbeck.caching import Cache, sized
 from limbeck.commands.common import screen
+from limbeck.equipping import Equipping
 from limbeck.errors import InputError
+from limbeck.pace import Unkept, Work
 from limbeck.pairing import settle_layers
 from limbeck.phase import Interrupted
 from limbeck.progress import Silent
@@ -48,17 +50,23 @@ def cache(
 
 def _made(recipe: Recipe, spec: CacheSpec, as_json: bool) -> dict[str, Any] | None:
     train = recipe.train
-    runtime = Runtime(train.device, train.precision, train.compile, train.channels_last, train.threads)
+    runtime = Runtime(
+        train.device, train.precision, train.compile is True, train.channels_last, train.threads
+    )
     shown = screen() if runtime.main else Silent()
     data = load_data(recipe)
     recipe = settle_layers(recipe, data, shown)
     objective = make_objective(recipe.objective, recipe.beside, recipe.stages)
     answering = make_teacher(recipe, data, objective.teacher_taps if spec.features else [])
+    # The work of a training with so many epochs.
+    whole = {**recipe.dump(), "train": {**recipe.dump()["train"], "epochs": spec.views}}
+    work = Work(Recipe.from_dict(whole, recipe.path), data, runtime)
+    equip = Equipping(work, shown, Unkept(), objective)
     stop = Stop(runtime, shown)
     found: list[dict[str, Any]] = []
     with runtime.guard(), stop.listening():
         for seed in recipe.seed_list:
-            made = Cache(recipe, data, runtime, answering, objective, seed, spec, shown)
+            made = Cache(work, answering, objective, seed, spec, shown, equip)
             begun = time.perf_counter()
             if not made.make(spec.views or 1, stop.asked):
                 shown.say("limbeck: stopped; the shards that are done stay. Go on with the same command.")

@@ -28,6 +28,11 @@ class Data:
     classes: tuple[str, ...]
     identifiers: tuple[str, ...]
 
+    def hashes(self) -> dict[str, str]:
+        """A fingerprint of each split that there is."""
+        splits = {"training": self.train, "test": self.test, "validation": self.validation}
+        return {name: split.hash() for name, split in splits.items() if split is not None}
+
 
 @dataclass(frozen=True)
 class Request:

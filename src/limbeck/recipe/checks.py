@@ -19,7 +19,7 @@ __all__ = ["check_recipe", "check_supported"]
 SCHEMES = ("offline",)
 _LATER_SCHEMES = ("online", "own", "data_free", "on_policy")
 _LATER_KEYS = ("chain", "weighting")
-_LATER_TEACHER_KEYS = ("backend", "weighting")
+_LATER_TEACHER_KEYS = ("weighting",)
 # One process group, one device: what `train` says of them holds for teacher and control as well.
 _COMMON_KEYS = ("precision", "compile", "channels_last", "threads", "device", "shard")
 _RESERVED_TERMS = ("loss",)
@@ -76,7 +76,7 @@ def _check_scheme(recipe: "Recipe", where: str) -> None:
 
 
 def _check_student(student: "Network", where: str) -> None:
-    for key in ("classes", "train", "objective", "blank", "cache", "ahead"):
+    for key in ("classes", "train", "objective", "blank", "cache", "backend", "ahead"):
         if getattr(student, key):
             hint = " How the student is trained stands at the top of the recipe." if key != "classes" else ""
             raise InputError(f"{where}: student.{key}: only a teacher has this key.{hint}")

@@ -96,7 +96,8 @@ def _expected(error: dict[str, Any], context: dict[str, Any]) -> str:
         branches = [t for t in re.findall(r"'([^']*)'", context["expected_tags"]) if t != STEPS]
         return "must be " + " or ".join(branches)  # a mapping with steps is a mapping too
     if kind == "literal_error":
-        return "must be " + str(context["expected"]).replace("'", '"')
+        said = str(context["expected"]).replace("'", '"')
+        return "must be " + said.replace("True", "true").replace("False", "false")  # as YAML has them
     return _EXPECTED[kind].format(**context) if kind in _EXPECTED else str(error["msg"])
 
 

@@ -75,6 +75,8 @@ class Network(Open):
     cache: CacheSpec | None = None
     """Teacher only: keep its answers and replay them: a number of views, {views, store, …}, auto, never."""
 
+    backend: Literal["auto", "eager", "compile", "onnxruntime", "openvino", "int8"] | None = None
+    """Teacher only: what runs it. auto: the fastest exact one, in a long run; int8 is faster, and drifts."""
     ahead: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Teacher only: batches that it is asked about at a time; null: one on a CPU, some on a GPU."""
 

@@ -1,6 +1,6 @@
 """A trained network that answers and never changes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,6 +39,7 @@ class Frozen(Teacher):
         self._modules = list(network.modules())  # kept: walking the tree at each step costs more than looking
         self._training = [m for m in self._modules if m.training]
         self._shared_out = False
+        self._backend: Callable[[Tensor], Knowledge] | None = None
         self.network.requires_grad_(False).eval()
         self.classes: Tensor | None = None if classes is None else torch.tensor(list(classes))
         self._highest = -1  # kept apart: asking the tensor would wait for the device at each batch
@@ -47,13 +48,24 @@ class Frozen(Teacher):
                 raise InputError("teacher.classes: must be indices of the teacher's classes, from 0 up.")
             self._highest = max(classes)
 
+    def run_by(self, backend: Callable[[Tensor], Knowledge] | None) -> None:
+        """Let something else run the network: answers without a gradient come from there.
+
+        Args:
+            backend: gives the network's answer to a batch's input; None: the network itself.
+        """
+        self._backend = backend
+
     def __call__(self, batch: Batch, differentiable: bool = False) -> Knowledge:
         if any(m.training for m in self._modules):
             self.network.eval()  # somebody outside called .train() on the module that they gave us
         if differentiable and self._shared_out:
             raise InputError("train.shard: no gradient passes through a teacher that is shared out.")
-        with torch.set_grad_enabled(differentiable):
-            answer: Knowledge = self.network(batch.input)
+        if self._backend is not None and not differentiable and isinstance(batch.input, Tensor):
+            answer = self._backend(batch.input)
+        else:
+            with torch.set_grad_enabled(differentiable):
+                answer = self.network(batch.input)
         if self.classes is None:
             return answer
         if self._highest >= answer.logits.shape[-1]:
@@ -79,7 +91,8 @@ class Frozen(Teacher):
         if self.classes is not None:
             self.classes = self.classes.to(runtime.device)
         # Several seeds share one teacher.
-        if compiles and runtime.compile and self.network._compiled_call_impl is None:
+        alone = self._backend is None and self.network._compiled_call_impl is None
+        if compiles and runtime.compile and alone:
             self.network.compile()
 
     def close(self) -> None:
