@@ -1,5 +1,6 @@
 # make install | demo | test | check | bench | docs | clean; each does first what it needs.
-# Variables: PYTHON=python3.12 (for the environment), PYTEST_ARGS="-x tests/data", DEMO_ARGS="--seeds 1".
+# Variables: PYTHON=python3.12 (for the environment), PYTEST_ARGS="-x tests/data", DEMO_ARGS="--seeds 1",
+#            BENCHMARKS=benchmarks/bench_taps.py.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -16,6 +17,9 @@ bin := .venv/bin
 stamp := .venv/.installed
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCHMARKS ?= benchmarks/bench_*.py benchmarks/peers/bench_*.py
+peers := .bench/bin/python
+peers_stamp := .bench/.installed
 
 # The stamp holds the checkout's path: an environment that was copied or moved, or whose Python is gone,
 # points elsewhere and is made again.
@@ -24,7 +28,7 @@ $(stamp): rebuild
 endif
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '1,3s/^# //p' Makefile
 
 install: $(stamp)
 
@@ -80,9 +84,30 @@ format: $(stamp)
 	@$(bin)/ruff format .
 	@$(bin)/ruff check --fix .
 
-# Every benchmarks/bench_*.py writes benchmarks/results/<name>.json and prints it as a table.
-bench: $(stamp)
-	@for file in benchmarks/bench_*.py; do $(bin)/python "$$file" || exit 1; done
+# Every benchmark writes benchmarks/results/<name>.json and prints it as a table.
+bench: $(peers_stamp)
+	@for file in $(BENCHMARKS); do $(peers) "$$file" || exit 1; done
+
+# The libraries that Limbeck is compared with stand in an environment of their own, which sees all of .venv:
+# so they run on the same PyTorch, and nothing large is installed twice. Hence without their dependencies,
+# which are all there.
+$(peers_stamp): $(stamp) benchmarks/peers/constraints.txt
+	@rm -rf .bench
+	@$(bin)/python -m venv --without-pip .bench
+	@$(bin)/python -c "$$share_environment"
+	@$(bin)/uv pip install --quiet --python $(peers) --no-deps --requirement benchmarks/peers/constraints.txt \
+	  || { echo "uv could not install; trying pip"; \
+	       $(bin)/python -m pip --python $(peers) install --no-deps --requirement benchmarks/peers/constraints.txt; }
+	@touch $@
+
+# addsitedir, and not the bare path: what .venv has installed as editable is a .pth file there.
+define share_environment
+import pathlib, sysconfig
+venv, bench = (pathlib.Path(sysconfig.get_path("purelib", "venv", {"base": str(pathlib.Path(name).resolve())}))
+               for name in (".venv", ".bench"))
+(bench / "venv.pth").write_text(f"import site; site.addsitedir({str(venv)!r})\n")
+endef
+$(peers_stamp): export share_environment := $(share_environment)
 
 # The pages are Markdown in docs/; every example in them is run, then the site is built. A broken link, a
 # missing anchor or a page that the navigation leaves out ends it. The variable silences a notice that
@@ -94,5 +119,5 @@ docs: $(stamp)
 
 # Finished runs (runs/) are results, not leftovers: they stay.
 clean:
-	rm -rf .venv build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .bench build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
