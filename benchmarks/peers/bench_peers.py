@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -128,6 +129,9 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiny-steps", type=int, default=200, help="the same for the tiny networks")
     asked = parser.parse_args(given)
     torch.set_num_threads(1)
+    # Compiled sides share code, each as a graph of its own; beyond a limit torch would quietly not compile.
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     rows = compare(tiny_task(), TINY, 3 * asked.rounds, asked.tiny_steps)
     rows += compare(images_task(), IMAGES, asked.rounds, asked.steps)
     publish_sides("peers", rows, "torchdistill", _versions())

@@ -2,7 +2,7 @@
 
 from peers import plain, with_limbeck, with_timm, with_torchdistill
 from peers.side import RIVAL, Side
-from peers.standins import EXTRA, INT8, backend, cached
+from peers.standins import backend, cached
 
 __all__ = ["IMAGES", "PLAIN", "TINY"]
 
@@ -10,6 +10,17 @@ PLAIN = "plain loop"
 """The side that all others are measured by."""
 
 _LOADED = "torchdistill, its loader"
+
+
+def _backed(name: str, goal: float, exact: bool = True) -> Side:
+    """A compiled student, and a teacher that one of Limbeck's backends runs."""
+    return Side(
+        f"Limbeck, compiled, teacher by {name}",
+        lambda task: with_limbeck.with_limbeck(task, compiled=True, teacher=backend(name, task)),
+        exact,
+        goal=goal,
+    )
+
 
 IMAGES = [
     Side(PLAIN, plain.plain),
@@ -42,17 +53,10 @@ IMAGES = [
         check=lambda task: with_limbeck.with_loader(task, compiled=False, augmented=False),
         rival=_LOADED,
     ),
-    Side(
-        f"Limbeck, compiled, teacher in {EXTRA}",
-        lambda task: with_limbeck.with_limbeck(task, compiled=True, teacher=backend(EXTRA, task)),
-        goal=1.55,
-    ),
-    Side(
-        f"Limbeck, compiled, teacher in {INT8}",
-        lambda task: with_limbeck.with_limbeck(task, compiled=True, teacher=backend(INT8, task)),
-        exact=False,
-        goal=2.1,
-    ),
+    _backed("compile", 1.5),
+    _backed("onnxruntime", 1.55),
+    _backed("openvino", 1.55),
+    _backed("int8", 2.1, exact=False),
     Side(
         "Limbeck, compiled, teacher cached",
         lambda task: with_limbeck.with_limbeck(task, compiled=True, teacher=cached(task)),

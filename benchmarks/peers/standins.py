@@ -1,30 +1,45 @@
 """What can stand in the teacher's place: each function gives a maker of a teacher without arguments."""
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from limbeck import Frozen, InputError, Tapped
+import torch
+
+from limbeck import Batch, InputError, Knowledge, Tapped
 from limbeck.teachers import Teacher
 from peers.side import AbsentError
 from peers.task import Task
 from peers.with_limbeck import Factory
 
-__all__ = ["EXTRA", "INT8", "backend", "cached"]
+__all__ = ["backend", "cached"]
 
-EXTRA, INT8 = "openvino", "openvino-int8"
-"""Names, for `limbeck.backends.build`, of another runtime with exact answers, and of one in 8 bits."""
+
+class Answering(Teacher):
+    """A teacher that answers by a function of the batch's input."""
+
+    def __init__(self, answer: Callable[[Any], Knowledge]) -> None:
+        self.answer = answer
+
+    def __call__(self, batch: Batch, differentiable: bool = False) -> Knowledge:
+        assert not differentiable
+        return self.answer(batch.input)
 
 
 def backend(name: str, task: Task) -> Factory:
-    """The teacher's network as another runtime computes it.
+    """The teacher's network as a backend of Limbeck computes it, calibrated on the task's batches for int8.
 
     The maker raises `AbsentError` where this Limbeck has no backends, or cannot build this one here.
     """
 
     def make() -> Teacher:
         build = _wanted("limbeck.backends", "build")
+        teacher = task.networks()[0].requires_grad_(False)
+        network = Tapped(teacher.to(memory_format=torch.channels_last))
+        images = [x.contiguous(memory_format=torch.channels_last) for x, _ in task.pairs]
+        options = {"calibration": images} if name.startswith("int8") else {}
         try:
-            return Frozen(Tapped(build(name, task.networks()[0], task.batches[0].input)))
+            return Answering(build(name, network, images[0], **options))
         except InputError as error:
             raise AbsentError(str(error)) from error
 

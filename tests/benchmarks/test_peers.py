@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 import table
@@ -16,7 +17,7 @@ from peers.standins import backend
 from peers.task import MEAN, STD, Task, tiny_task
 from torch import nn
 
-from limbeck import Batch, Frozen, Tapped
+from limbeck import Batch, Frozen, Knowledge, Tapped
 from limbeck.data.samples import TensorSamples
 from limbeck.students.cifar import resnet8
 
@@ -102,6 +103,24 @@ def test_what_is_not_installed_says_so(task: Task, monkeypatch: pytest.MonkeyPat
         with_torchdistill.the_step(task)
     with pytest.raises(AbsentError, match=r"limbeck\.backends\.build"):
         with_limbeck.with_limbeck(task, teacher=backend("openvino", task))
+
+
+def test_a_backend_answers_in_the_teachers_place(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def build(name: str, network: Tapped, example: torch.Tensor, calibration: object = ()) -> Callable:
+        asked.append((name, len(calibration)))
+        assert not network.model.training
+        return lambda x: Knowledge(network(x).logits.detach())
+
+    backends = ModuleType("limbeck.backends")
+    backends.build = build
+    monkeypatch.setitem(sys.modules, "limbeck.backends", backends)
+    expected = first_losses(plain(task))
+    for name in ("openvino", "int8"):
+        step = with_limbeck.with_limbeck(task, teacher=backend(name, task))
+        off_by(name, first_losses(step), expected, exact=True)
+    assert asked == [("openvino", 0), ("int8", 2)]  # only 8 bits are calibrated
 
 
 def test_the_table_and_the_file_hold_every_side(
