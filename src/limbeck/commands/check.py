@@ -7,6 +7,7 @@ import typer
 
 from limbeck.commands.common import count
 from limbeck.commands.examining import examine
+from limbeck.commands.hastening import speed_lines
 from limbeck.errors import InputError, WorkError
 from limbeck.recipe import Recipe
 
@@ -62,6 +63,7 @@ def _show(found: dict[str, Any]) -> None:
     plural = "" if steps["per_epoch"] == 1 else "s"
     lines.append(f"training  {steps['per_epoch']} step{plural} an epoch, {steps['total']} in all")
     lines.append(f"time      {_duration(found['seconds'])} of training, without compiling and evaluating")
+    lines += [f"speed     {text}" for text in speed_lines(found["speed"])]
     lines += [f"warning   {text}" for text in found["warnings"]]
     typer.echo("\n".join(lines))
 

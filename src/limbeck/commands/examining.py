@@ -19,10 +19,12 @@ from limbeck.build import (
     prepare,
     settings,
 )
+from limbeck.commands.hastening import hastened
 from limbeck.data import Data, Plan
 from limbeck.errors import InputError
 from limbeck.knowledge import UNLABELLED
 from limbeck.objective import Objective
+from limbeck.pace import LONG, SMALL, Work
 from limbeck.pairing import cautions, settle_layers
 from limbeck.recipe import ControlSpec, Recipe, TermSpec
 from limbeck.schemes import Offline
@@ -33,9 +35,6 @@ from limbeck.training.settings import Training
 from limbeck.training.trainer import Trainer
 
 __all__ = ["examine"]
-
-SMALL = 16
-"""Samples of the batch that is tried."""
 
 
 def examine(recipe: Recipe) -> dict[str, Any]:
@@ -61,6 +60,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
     student = make_student(recipe, data, seed)
     scheme = make_scheme(student, objective, teacher, data, seed)
     stages, one = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, len(plan))
+    speed = hastened(Work(recipe, data, runtime), objective, teacher, one)
     # A control's step lacks the teacher, so that its own time is a little less than the student's.
     seconds += len(recipe.seed_list) * (one + (one if control is None else control))
     found: dict[str, Any] = {
@@ -74,6 +74,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
         "steps": {"per_epoch": len(plan), "total": len(plan) * sum(s["epochs"] for s in stages)},
         "device": str(runtime.device),
         "seconds": round(seconds, 1),
+        "speed": speed,
         "warnings": [
             *_warnings(recipe, data),
             *cautions(recipe, student.model, None if teacher is None else teacher.network.model),
@@ -159,10 +160,6 @@ def _try_stages(
         terms = _terms(scheme.objective.current, losses)
         found.append({"name": span.stage, "epochs": epochs, "trains": trains, "terms": terms})
     return found, seconds
-
-
-LONG = 5.0
-"""Seconds; where a whole batch would take longer, its time is reckoned from the small one's."""
 
 
 def _try(
