@@ -64,6 +64,11 @@ class Task:
         return copy.deepcopy(self.teacher).eval(), copy.deepcopy(self.student).train()
 
 
+def _keys(index: Tensor) -> Tensor:
+    """Where each sample of a batch comes from, for answers that are looked up: view 0, in its own place."""
+    return torch.stack([index, torch.zeros_like(index), index], 1)
+
+
 def images_task(batch: int = 128) -> Task:
     """ResNet-56 teaches ResNet-20 on CIFAR-10.
 
@@ -86,7 +91,9 @@ def images_task(batch: int = 128) -> Task:
     for number in range(BATCHES):
         index = torch.arange(number * batch, (number + 1) * batch)
         images = (samples.images[index] / 255 - mean) / std
-        batches.append(Batch(images, samples.targets[index], index, torch.zeros_like(index)))
+        batches.append(
+            Batch(images, samples.targets[index], index, torch.zeros_like(index), keys=_keys(index))
+        )
     if not real:
         _settle(teacher, batches[0])
     kind = "CIFAR-10" if real else "random images"
@@ -101,7 +108,7 @@ def tiny_task(batch: int = 64) -> Task:
     for number in range(BATCHES):
         index = torch.arange(number * batch, (number + 1) * batch)
         images, targets = torch.rand(batch, 1, 8, 8), torch.randint(0, 10, (batch,))
-        batches.append(Batch(images, targets, index, torch.zeros_like(index)))
+        batches.append(Batch(images, targets, index, torch.zeros_like(index), keys=_keys(index)))
     return Task(f"mlp of 64 to mlp of 16 units, batch {batch}", teacher.eval(), student, batches)
 
 

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 import table
@@ -13,7 +12,7 @@ from peers.bench_peers import compare, first_losses, off_by
 from peers.plain import plain
 from peers.side import AbsentError, Side, Step
 from peers.sides import IMAGES, PLAIN, TINY
-from peers.standins import backend
+from peers.standins import backend, cached
 from peers.task import MEAN, STD, Task, tiny_task
 from torch import nn
 
@@ -37,7 +36,9 @@ def task() -> Task:
     batches = []
     for index in torch.arange(16).split(8):
         normalised = (images[index] / 255 - mean) / std
-        batches.append(Batch(normalised, targets[index], index, torch.zeros_like(index)))
+        zeros = torch.zeros_like(index)
+        keys = torch.stack([index, zeros, index], 1)
+        batches.append(Batch(normalised, targets[index], index, zeros, keys=keys))
     samples = TensorSamples(images=images, targets=targets, classes=NAMES)
     return Task("small", teacher.eval(), student, batches, samples)
 
@@ -97,11 +98,12 @@ def test_sides_do_not_touch_the_networks_of_the_task(task: Task) -> None:
 
 
 def test_what_is_not_installed_says_so(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("torchdistill", "torchdistill.core", "torchdistill.core.distillation", "limbeck.backends"):
+    for name in ("torchdistill", "torchdistill.core", "torchdistill.core.distillation"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(AbsentError, match="make bench"):
         with_torchdistill.the_step(task)
-    with pytest.raises(AbsentError, match=r"limbeck\.backends\.build"):
+    monkeypatch.setattr("limbeck.backends.building._installed", lambda library: False)
+    with pytest.raises(AbsentError, match="needs OpenVINO"):
         with_limbeck.with_limbeck(task, teacher=backend("openvino", task))
 
 
@@ -113,14 +115,17 @@ def test_a_backend_answers_in_the_teachers_place(task: Task, monkeypatch: pytest
         assert not network.model.training
         return lambda x: Knowledge(network(x).logits.detach())
 
-    backends = ModuleType("limbeck.backends")
-    backends.build = build
-    monkeypatch.setitem(sys.modules, "limbeck.backends", backends)
+    monkeypatch.setattr("limbeck.backends.build", build)
     expected = first_losses(plain(task))
     for name in ("openvino", "int8"):
         step = with_limbeck.with_limbeck(task, teacher=backend(name, task))
         off_by(name, first_losses(step), expected, exact=True)
     assert asked == [("openvino", 0), ("int8", 2)]  # only 8 bits are calibrated
+
+
+def test_answers_read_from_disk_are_within_their_rounding(task: Task) -> None:
+    found = first_losses(with_limbeck.with_limbeck(task, teacher=cached(task)))
+    assert found == pytest.approx(first_losses(plain(task)), rel=1e-3)
 
 
 def test_the_table_and_the_file_hold_every_side(
