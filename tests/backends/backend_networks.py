@@ -71,6 +71,19 @@ def assert_close(got: Knowledge, wanted: Knowledge) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * max(scale, 1e-3))
 
 
+class Little(nn.Module):
+    """Exported in a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.linear = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(self.conv(x).relu().mean((2, 3)))
+        return logits
+
+
 class Untraceable(nn.Module):
     """A network that breaks every graph: what it does depends on a value."""
 

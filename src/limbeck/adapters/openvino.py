@@ -80,7 +80,6 @@ def _openvino() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first line that says something; those before it name places in OpenVINO's own source."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (told or lines or [type(error).__name__])[0]
+    """The last line of an error's text; those before it name places in OpenVINO's own source."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+    return lines[-1] if lines else type(error).__name__

@@ -70,44 +70,33 @@ def choose(
         tell: takes lines of text on what is going on.
     """
     clock = timing.clock(example.device, threads)
-    built: dict[str, Backend] = {"eager": build("eager", network, example)}
-    refused: dict[str, str] = {}
-    begin = clock()
-    wanted = built["eager"](example)
-    first = {"eager": [clock() - begin]}
+    eager = build("eager", network, example)
+    wanted, first = _timed(eager, example, clock)
+    built, spent, refused = {"eager": eager}, {"eager": [first]}, {}
     for name in offered(network, example.device):
         if name == "eager":
             continue
         tell(f"building {name}")
         try:
             backend = build(name, network, example, threads=threads)
-            begin = clock()
-            answer = backend(example)
-            time = clock() - begin
-            reason = difference(wanted, answer, example.device)
+            built[name] = backend
+            answer, first = _timed(backend, example, clock)
+            reason = difference(wanted, answer, network, example.device)
         except Exception as error:  # another library's failure must not end a run that does not need it
-            reason = (
-                str(error)
-                if isinstance(error, InputError)
-                else f"{type(error).__name__}: {first_line(error)}"
-            )
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            reason = kind + first_line(error)
         if reason is None:
-            built[name], first[name] = backend, [time]
-        else:
-            refused[name] = reason
-            tell(f"{name} is not taken: {reason}")
-    used = sum(time for (time,) in first.values())
-    # One round more takes as long again; where there is no time for that, the first answers must do.
-    spent = (
-        first
-        if 2 * used > seconds
-        else timing.rounds(
-            {name: _bound(backend, example) for name, backend in built.items()},
-            clock,
-            MOST_ROUNDS,
-            seconds - used,
-        )
-    )
+            spent[name] = [first]
+            continue
+        refused[name] = reason
+        tell(f"{name} is not taken: {reason}")
+        if name in built:
+            built.pop(name).close()
+    used = sum(times[0] for times in spent.values())
+    # Each round takes about as long again; where there is no time for one, the first answers must do.
+    if 2 * used <= seconds:
+        calls = {name: _bound(backend, example) for name, backend in built.items()}
+        spent = timing.rounds(calls, clock, MOST_ROUNDS, seconds - used)
     ratios = {
         name: statistics.median(a / b for a, b in zip(times, spent["eager"], strict=True))
         for name, times in spent.items()
@@ -121,19 +110,25 @@ def choose(
     return Choice(best, ratios, refused, built[best])
 
 
-def difference(wanted: Knowledge, got: Knowledge, device: torch.device) -> str | None:
-    """Why answers are not the same; None: they are, up to rounding."""
+def _timed(backend: Backend, example: Tensor, clock: Callable[[], float]) -> tuple[Knowledge, float]:
+    begin = clock()
+    answer = backend(example)
+    return answer, clock() - begin
+
+
+def difference(wanted: Knowledge, got: Knowledge, network: Tapped, device: torch.device) -> str | None:
+    """Why two answers of one network are not the same; None: they are, up to rounding."""
     grain = _grain(device)
+    what = ["logits", *(f'features of "{tap.text}"' for tap in network.taps)]
     pairs = zip((wanted.logits, *wanted.features), (got.logits, *got.features), strict=True)
-    for place, (ours, theirs) in enumerate(pairs):
-        what = f"features of tap {place}" if place else "logits"
+    for name, (ours, theirs) in zip(what, pairs, strict=True):
         if ours.shape != theirs.shape:
-            return f"its {what} are {list(theirs.shape)}, eager's {list(ours.shape)}"
+            return f"its {name} are {list(theirs.shape)}, eager's {list(ours.shape)}"
         scale = float(ours.abs().max())
-        allowed = max(FEATURES * scale if place else LOGITS, grain * scale)
+        allowed = max(LOGITS if name == "logits" else FEATURES * scale, grain * scale)
         found = float((ours - theirs).abs().max())
         if not found <= allowed:  # so that NaN is not let through
-            return f"its {what} differ from eager's by {found:.3g}; allowed is {allowed:.3g}"
+            return f"its {name} differ from eager's by {found:.3g}; allowed is {allowed:.3g}"
     return None
 
 

@@ -12,7 +12,8 @@ resumed run computes what the unbroken one did.
 """
 
 import copy
-from collections.abc import Sequence
+import types
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +50,8 @@ class Compiled(Backend):
         return float_knowledge(answer)
 
     def close(self) -> None:
+        if self._graph is not None:
+            self._graph.close()
         self._graph = None
 
 
@@ -65,6 +68,8 @@ class Several:
 
     def close(self) -> None:
         """As `Backend.close`."""
+        if self._graph is not None:
+            self._graph.close()
         self._graph = None
 
 
@@ -97,11 +102,11 @@ class _Graph:
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self._shape, self._stride = example.shape, example.stride()
-        # Inductor bakes the parameters in on a CPU; on a GPU it gains next to nothing by that.
+        # What freezing gains was measured on CPUs alone; GPUs have the compiler as it comes.
         attempts = (True, False) if example.device.type == "cpu" else (False,)
         for freezing in attempts:
             try:
-                self._call = _compiled(module, example, freezing)
+                self._compiled = _Compilation(module, example, freezing)
                 return
             except Exception as error:  # the compiler raises whatever its parts raise
                 failed = error
@@ -115,18 +120,45 @@ class _Graph:
             # The graph is for the example's memory order.
             ordered = torch.empty_strided(self._shape, self._stride, dtype=input.dtype, device=input.device)
             input = ordered.copy_(input)
-        # Written out, not compiled anew, for other shapes, dtypes and autocasts.
+        # Run as it is written, not compiled anew, for other shapes, dtypes and autocasts.
         with torch.no_grad(), torch.compiler.set_stance("eager_on_recompile"):
-            return self._call(input)
+            return self._compiled.call(input)
+
+    def close(self) -> None:
+        self._compiled.close()
 
 
-def _compiled(module: nn.Module, example: Tensor, freezing: bool) -> Any:
-    import torch._inductor.config
+class _Compilation:
+    """The compiler's work on a module's copy, and what is left of it."""
 
-    # Its own copy: parameters that are frozen in must not be anyone's.
-    own = copy.deepcopy(module).eval().requires_grad_(False)
-    call = torch.compile(own, dynamic=False)
-    # As a patch and not as an option of torch.compile: the tracer, too, must know.
-    with torch.no_grad(), torch._inductor.config.patch(freezing=freezing):
-        call(example)
-    return call
+    def __init__(self, module: nn.Module, example: Tensor, freezing: bool) -> None:
+        import torch._inductor.config
+        from torch._inductor.codecache import PyCodeCache
+
+        # Its own copy: parameters that are frozen in must not be anyone's.
+        self._ask = _ask(copy.deepcopy(module).eval().requires_grad_(False))
+        self.call = torch.compile(self._ask, dynamic=False)
+        before = len(PyCodeCache.modules)
+        # As a patch and not as an option of torch.compile: the tracer, too, must know.
+        with torch.no_grad(), torch._inductor.config.patch(freezing=freezing):
+            self.call(example)
+        self._written = PyCodeCache.modules[before:]
+
+    def close(self) -> None:
+        """Free the weights, of which torch keeps two copies for as long as the process runs."""
+        from torch._C._dynamo.eval_frame import reset_code
+
+        reset_code(self._ask.__code__)
+        for module in self._written:
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Tensor):
+                    delattr(module, name)
+
+
+def _ask(module: nn.Module) -> Callable[[Tensor], Any]:
+    """A call of the module by a function whose code is nobody else's, so that it can be forgotten alone."""
+
+    def ask(input: Tensor) -> Any:
+        return module(input)
+
+    return types.FunctionType(ask.__code__.replace(), ask.__globals__, "ask", None, ask.__closure__)

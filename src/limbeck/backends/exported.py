@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from limbeck.backends import timing
-from limbeck.backends.base import WHERE, Backend
+from limbeck.backends.base import WHERE, Backend, float_knowledge
 from limbeck.backends.eager import Eager
 from limbeck.errors import InputError, WorkError
 from limbeck.export.int8 import quantize_static
@@ -51,7 +51,7 @@ class Exported(Backend):
             return self._eager(input)
         assert self._run is not None, "closed"
         logits, *features = (value.to(input.device) for value in self._run(input))
-        return Knowledge(logits, tuple(features))
+        return float_knowledge(Knowledge(logits, tuple(features)))
 
     def close(self) -> None:
         self._run = None
