@@ -53,4 +53,4 @@ def drift(backend: Backend, network: Tapped, samples: Iterable[Tensor], temperat
         count += len(batch)
     if count == 0:
         raise InputError("drift: there is no sample to compare on.")
-    return Drift(kl / count, same / count, count)
+    return Drift(max(0.0, kl / count), same / count, count)  # rounding may end just below
