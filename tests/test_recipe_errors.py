@@ -130,8 +130,8 @@ CASES = [
     ("small=3", ["small: must be a mapping, given 3"]),
     ("train.device=gpu", ["train.device: must be auto, cpu, cuda, cuda:N, mps or xpu"]),
     ("train.clip=0", ["train.clip: must be greater than 0"]),
-    ("train.compile=2", ['train.compile: must be "auto", true or false, given 2']),
-    ("train.compile=yess", ['train.compile: must be "auto", true or false, given "yess"']),
+    ("train.compile=2", ['train.compile: must be "auto", "graphs", true or false, given 2']),
+    ("train.compile=yess", ['train.compile: must be "auto", "graphs", true or false, given "yess"']),
     ("train=3", ["train: must be a mapping, given 3"]),
     ("control=3", ["control: must be true or false or a mapping, given 3"]),
     (

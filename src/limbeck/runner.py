@@ -305,5 +305,11 @@ class Run:
 
 def _runtime(train: TrainSpec) -> Runtime:
     return Runtime(
-        train.device, train.precision, train.compile is True, train.channels_last, train.threads, train.shard
+        train.device,
+        train.precision,
+        train.compile is True,
+        train.channels_last,
+        train.threads,
+        train.shard,
+        train.compile == "graphs",
     )

@@ -140,3 +140,20 @@ def test_a_real_allocation_that_fails_is_recognised() -> None:
 
 def test_the_precision_that_suits_a_cpu() -> None:
     assert Runtime("cpu", "auto").precision == "fp32"
+
+
+def test_graphs_are_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        InputError, match=r"train.compile: graphs are CUDA's, and this runs on cpu; give true"
+    ):
+        Runtime("cpu", graphs=True)
+    runtime, given = Runtime("cpu"), []
+    runtime.graphs = runtime.compile = True
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: given.append(how))
+    runtime.wrap(nn.Linear(2, 2))
+    assert given == [{"mode": "reduce-overhead"}]
+    losses = {"loss": torch.ones((), requires_grad=True) * 2}
+    kept = runtime.kept(losses)["loss"]
+    assert not kept.requires_grad
+    losses["loss"].detach().zero_()  # as the next step's replay does
+    assert float(kept) == 2

@@ -46,7 +46,7 @@ def hastened(work: Work, objective: Objective, teacher: Frozen | None, training:
 def _compiled(work: Work, training: float) -> dict[str, Any]:
     given = work.recipe.train.compile
     long = training >= COMPILES_FROM
-    will = {True: "yes", False: "no", "auto": "tried" if long else "no"}[given]
+    will = {True: "yes", "graphs": "yes", False: "no", "auto": "tried" if long else "no"}[given]
     return {"given": given, "will": will, "from_seconds": COMPILES_FROM}
 
 

@@ -101,8 +101,9 @@ class TrainSpec(Part):
     """Which weights the student is in the end: last, best or average, by a figure on validation data."""
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     """Number format of the computation; weights stay in fp32. auto: fp32 on a CPU, else bf16 or fp16."""
-    compile: Literal["auto", True, False] = "auto"
-    """Compile the networks: slower to start, faster to run. auto: in a long training, where it is faster."""
+    compile: Literal["auto", "graphs", True, False] = "auto"
+    """Compile the networks: slower to start, faster to run. auto: in a long training, where it is faster.
+    graphs: with CUDA graphs."""
     channels_last: bool = True
     """Keep images in the memory layout that convolutions like."""
     save_every: Annotated[float, Field(ge=0, le=10**9)] = 60.0

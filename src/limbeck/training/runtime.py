@@ -34,6 +34,8 @@ class Runtime:
         compile: compile the scheme and the teacher, in place, so that no parameter changes its name.
         channels_last: keep images and convolution weights in that memory order, which is faster on most
             hardware.
+        graphs: compiled trainings record each step once and replay it (CUDA graphs), so that the device
+            waits for no Python.
         threads: number of CPU threads; None leaves it as it is.
         shard: which networks are shared out among several processes, `teacher`, `student` or both; one
             process has them whole.
@@ -50,6 +52,7 @@ class Runtime:
         channels_last: bool = True,
         threads: int | None = None,
         shard: Sequence[str] = (),
+        graphs: bool = False,
     ) -> None:
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
@@ -74,7 +77,8 @@ class Runtime:
         scaler = self.accelerator.scaler
         self._scaling = None if scaler is None else scaler.state_dict()
         self.precision = precision
-        self.compile = compile
+        self.compile = compile or graphs
+        self.graphs = graphs
         self.channels_last = channels_last
         # Accelerate chooses the kind; a numbered device is the user's own choice among several.
         self.device: torch.device = torch.device(device) if ":" in device else self.accelerator.device
@@ -83,6 +87,8 @@ class Runtime:
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self._plain = precision == "fp32"
+        if graphs and self.device.type != "cuda":
+            raise InputError(f"train.compile: graphs are CUDA's, and this runs on {self.device}; give true.")
         self._shard = tuple(shard)
         if self.world > 1:
             check_together(device, self._shard, compile)
@@ -141,7 +147,7 @@ class Runtime:
         if sharding.is_sharded(scheme):
             return sharding.Sharded(scheme, self.autocast)
         if self.compile:
-            scheme.compile()
+            scheme.compile(mode="reduce-overhead") if self.graphs else scheme.compile()
         if self.world == 1 and self._plain:
             return scheme  # nothing to wrap: Accelerate would return the module as it is
         self.accelerator.free_memory()  # it holds on to all that it ever wrapped
@@ -160,6 +166,10 @@ class Runtime:
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision's autocast, for what runs outside the wrapped scheme (the teacher)."""
         return contextlib.nullcontext() if self._plain else self.accelerator.autocast()
+
+    def kept(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A step's losses without their history; copied where the next step writes over them."""
+        return {n: v.detach().clone() if self.graphs else v.detach() for n, v in losses.items()}
 
     def backward(self, loss: Tensor) -> None:
         """Back-propagate, scaled where the precision needs it."""

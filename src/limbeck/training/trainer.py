@@ -190,11 +190,13 @@ class Trainer:
                 taught = [self.scheme.teach(batch)]
         teaching = taught[0]
         wrapped = self._wrapped if self._wrapped is not None else self._wrap(batch, teaching)
+        if self.runtime.graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch leaves it bare
         # The gradients are exchanged once, with the last part.
         with contextlib.nullcontext() if last else self.runtime.no_sync(wrapped):
             losses: dict[str, Tensor] = wrapped(batch, teaching)
             self.runtime.backward(losses["loss"] if parts == 1 else losses["loss"] / parts)
-        return {name: value.detach() for name, value in losses.items()}
+        return self.runtime.kept(losses)
 
     def _wrap(self, batch: Batch, teaching: Any) -> nn.Module:
         """Wrap the scheme for several processes, once a first batch tells whether all its parameters count.
