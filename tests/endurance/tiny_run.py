@@ -33,6 +33,7 @@ teacher:
   model: "py:endurance_nets:net"
   width: 6
   train: {{epochs: 2, optimizer: {{name: sgd, lr: 0.05, momentum: 0.9}}, save_every: 0}}
+  cache: {{views: 1, features: true}}
 student: {{model: "py:endurance_nets:net"}}
 data:
   {{source: digits, samples: 320, batch_size: 64, eval_batch_size: 100, validation: 0.1, repeats: 2,
