@@ -99,7 +99,7 @@ def plain(samples: TensorSamples, teacher: nn.Module, asked: argparse.Namespace,
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        float(loss)  # waits for the device
+        loss.item()  # waits for the device
         times.append(time.perf_counter() - begin)
     return sorted(times[1:])[len(times[1:]) // 2]
 
