@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from limbeck.knowledge import Batch, Knowledge
+from limbeck.methods._divergence import softened_divergence
 from limbeck.methods._parts import check_logits, check_number, check_switch, taught, widen
 from limbeck.methods.base import Method
 
@@ -54,10 +55,7 @@ def kd(
         return _multi_label(widen(student_logits) / temperature, widen(teacher_logits) / temperature) * (
             temperature**2 / student_logits.shape[0]
         )
-    student = F.log_softmax(widen(student_logits) / temperature, dim=1)
-    teacher = F.log_softmax(widen(teacher_logits) / temperature, dim=1)
-    # One factor for the mean and for T²: an operation less, which a tiny network notices.
-    return F.kl_div(student, teacher, reduction="sum", log_target=True) * (temperature**2 / student.shape[0])
+    return softened_divergence(widen(student_logits), widen(teacher_logits), temperature)
 
 
 def _multi_label(student: Tensor, teacher: Tensor) -> Tensor:
