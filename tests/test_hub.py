@@ -201,3 +201,15 @@ def test_wrong_targets_are_refused(
     assert main(["push", str(runs["cifar"]), target]) == 2
     assert message in capsys.readouterr().err
     assert main(["push", str(tmp_path / "nowhere"), "me/x"]) == 2
+
+
+@pytest.mark.parametrize("config", ['{"model_type": "bert"}', "{", "[]", '{"limbeck": "6.1"}'])
+def test_somebody_elses_model_is_not_written_over(
+    config: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = {"config.json": config, "model.safetensors": "their weights", "README.md": "their card"}
+    for name, text in theirs.items():
+        (tmp_path / name).write_text(text)
+    assert main(["push", str(runs["cifar"]), str(tmp_path)]) == 2
+    assert "is not empty and holds no pushed model" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == theirs

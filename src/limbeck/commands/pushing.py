@@ -14,7 +14,7 @@ from limbeck.commands.card import card
 from limbeck.commands.common import screen
 from limbeck.composing import is_composite
 from limbeck.errors import InputError, WorkError
-from limbeck.models.hub import CONFIG, WEIGHTS, is_local, is_trusted, origin
+from limbeck.models.hub import CONFIG, WEIGHTS, is_local, is_pushed, is_trusted, origin
 from limbeck.models.timm import published_form
 from limbeck.reading import shown
 from limbeck.recipe import Recipe
@@ -66,8 +66,8 @@ def push(
 
 
 def _free(folder: Path) -> None:
-    """Refuse a folder that holds something else."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+    """Refuse a folder that holds something else, be it another model in the hub's form."""
+    if folder.is_dir() and any(folder.iterdir()) and not is_pushed(folder):
         raise InputError(f"{folder}: is not empty and holds no pushed model; choose another.")
     try:
         folder.mkdir(parents=True, exist_ok=True)

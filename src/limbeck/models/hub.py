@@ -13,7 +13,7 @@ from limbeck.errors import InputError, WorkError
 from limbeck.inputs import InputSpec, per_channel
 from limbeck.models.request import Built, Request
 
-__all__ = ["CONFIG", "WEIGHTS", "build", "is_local", "is_trusted", "origin"]
+__all__ = ["CONFIG", "WEIGHTS", "build", "is_local", "is_pushed", "is_trusted", "origin"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -26,6 +26,15 @@ _TRUSTED = ("cifar:", "timm:", "torchvision:", "py:limbeck.students.")
 def is_local(name: str) -> bool:
     """Whether a name means a folder and not a repository: it begins with `.`, `/` or `~`."""
     return name.startswith((".", "/", "~"))
+
+
+def is_pushed(folder: Path) -> bool:
+    """Whether a folder holds a student that `limbeck push` wrote."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and isinstance(config.get("limbeck"), dict)
 
 
 def build(request: Request) -> Built:
