@@ -81,6 +81,17 @@ def test_a_pushed_student_is_read_back(
     assert main(["evaluate", f"hf:{folder}", "--data", "digits"]) == 0
 
 
+def test_nothing_of_an_earlier_student_stays_beside_another(runs: dict[str, Path], tmp_path: Path) -> None:
+    assert main(["push", str(runs["cifar"]), str(tmp_path)]) == 0
+    assert (tmp_path / "student.onnx").is_file()
+    (tmp_path / "NOTES.md").write_text("mine")
+    bare = tmp_path.with_name("bare")
+    shutil.copytree(runs["cifar"], bare, ignore=shutil.ignore_patterns("student.onnx"))
+    assert main(["push", str(bare), str(tmp_path)]) == 0
+    assert not (tmp_path / "student.onnx").exists()
+    assert (tmp_path / "NOTES.md").read_text() == "mine"
+
+
 def test_timm_reads_a_pushed_student_of_its_own(runs: dict[str, Path], tmp_path: Path) -> None:
     import timm
 
@@ -129,7 +140,15 @@ def test_the_upload_is_what_a_folder_would_be(
     assert capsys.readouterr().out.strip() == "https://huggingface.co/me/small"
     assert calls == [
         ("me/small", {"private": True, "exist_ok": True}),
-        ("upload", {"repo_id": "me/small", "commit_message": "first"}),
+        (
+            "upload",
+            {
+                "repo_id": "me/small",
+                "commit_message": "first",
+                # What an earlier student may have had and this one has not.
+                "delete_patterns": ["student.onnx.data", "student.int8.onnx"],
+            },
+        ),
     ]
     assert 'model: "hf:me/small"' in (tmp_path / "uploaded/README.md").read_text()
     # What was uploaded comes back by the hub's own download.

@@ -30,6 +30,8 @@ _COPIED = (
     "student.int8.onnx",
     "report.html",
 )
+"""Files of a run that go along where it has them. Those of a student that was pushed before are removed: an
+export of other weights beside these would be taken for theirs."""
 
 
 def push(
@@ -99,6 +101,8 @@ def _written(run: Path, folder: Path, result: dict[str, Any], target: str, licen
     for name in _COPIED:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
     timm = "architecture" in about
     text = card(run, target, license, timm=timm, needs=None if is_trusted(model) else model)
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -137,7 +141,12 @@ def _uploaded(folder: Path, repository: str, private: bool, message: str) -> str
     api = HfApi()
     try:
         url = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(folder_path=folder, repo_id=repository, commit_message=message)
+        api.upload_folder(
+            folder_path=folder,
+            repo_id=repository,
+            commit_message=message,
+            delete_patterns=[name for name in _COPIED if not (folder / name).is_file()],
+        )
     except LocalTokenNotFoundError as error:
         raise InputError("TARGET: nobody is logged in: `hf auth login`, or set HF_TOKEN.") from error
     except (HfHubHTTPError, OSError) as error:
