@@ -147,6 +147,20 @@ def test_a_pickled_payload_is_refused_and_not_run(tmp_path: Path, modern: bool) 
     assert not mark.exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there is no umask")
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_weights_can_be_read_by_whom_the_umask_says(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        (tmp_path / ".a.safetensors.part").touch(0o600)  # of a process that was killed
+        weights.save(_net(), tmp_path / "a.safetensors")
+        (tmp_path / "plain").touch()
+    finally:
+        os.umask(before)
+    given = [(tmp_path / name).stat().st_mode for name in ("a.safetensors", "plain")]
+    assert given[0] == given[1]
+
+
 def test_a_plain_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(_Runs(mark)))

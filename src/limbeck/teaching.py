@@ -13,7 +13,6 @@ from limbeck.asking import ask
 from limbeck.assembly import make_scheme
 from limbeck.build import frozen, further_figures, make_objective, make_teacher, prepare
 from limbeck.data import Data
-from limbeck.files import draft
 from limbeck.objective import Objective
 from limbeck.phase import Phase
 from limbeck.progress import Display
@@ -136,12 +135,8 @@ class Teaching:
 
     def write(self, file: Path) -> None:
         """Keep the answers for trainings in processes of their own."""
-        if self.logits is None:
-            return
-        from safetensors.torch import save_file
-
-        with draft(file) as part:
-            save_file({"logits": self.logits.float().contiguous().cpu()}, part)
+        if self.logits is not None:
+            weights.save({"logits": self.logits.float()}, file)
 
     def read(self, file: Path) -> None:
         """Take the answers that `write` kept."""

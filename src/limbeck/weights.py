@@ -5,6 +5,7 @@ opened; they go through torch's restricted loader only, and one that asks for mo
 values is refused. Written is safetensors alone.
 """
 
+import contextlib
 import json
 import pickle
 import warnings
@@ -228,10 +229,15 @@ def save(
     from safetensors.torch import save_file
 
     with files.draft(path) as part:
+        part.unlink(missing_ok=True)
+        part.touch()
+        rights = part.stat().st_mode  # the library gives them to the owner alone, whatever the umask says
         try:
             save_file(_plain(model), part, {"format": "pt", **(metadata or {})})
         except SafetensorError as error:
             raise OSError(f"{error}") from error
+        with contextlib.suppress(OSError):  # not every file system has any
+            part.chmod(rights)
         _order_notes(part)
 
 
