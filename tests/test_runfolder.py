@@ -1,5 +1,7 @@
 """A run folder belongs to one recipe, on the same data."""
 
+import copy
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 
 import limbeck
+from limbeck import phase
 from limbeck.errors import InputError
 from limbeck.recipe import Recipe
 from limbeck.runfolder import RunFolder
@@ -57,3 +60,44 @@ def test_a_run_keeps_the_threads_that_it_started_with(tmp_path: Path) -> None:
     assert folder.claim(recipe, {}, 5) == 3
     folder.origin.write_text("torn")
     assert folder.claim(recipe, {}, 5) == 5
+
+
+def killed(recipe: Recipe, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends in the midst of its second epoch, the first one saved."""
+    ended = phase.Phase._epoch
+
+    def kill(self: Any, step: Any, *rest: Any) -> None:
+        if step.epoch == 2:
+            raise KeyboardInterrupt
+        ended(self, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(phase.Phase, "_epoch", kill)
+        with pytest.raises(KeyboardInterrupt):
+            limbeck.run(recipe, out)
+
+
+def changed(**settings: Any) -> Recipe:
+    """The recipe with other settings, by keys such as `train__epochs`."""
+    found = copy.deepcopy(RECIPE | {"data": {"source": "digits", "batch_size": 64, "samples": 256}})
+    for key, value in ({"train__epochs": 3, "train__save_every": 0} | settings).items():
+        *place, last = key.split("__")
+        part = found
+        for name in place:
+            part = part[name]
+        part[last] = value
+    return Recipe.from_dict(found)
+
+
+def test_a_tracker_may_be_added_to_a_run_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(changed(), tmp_path / "run", monkeypatch)
+    result = limbeck.run(changed(track=["csv"]), tmp_path / "run", resume=True)
+    with (tmp_path / "run/track/csv/student-0.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows if row["epoch"]] == ["2", "3"]
+    assert float(rows[-1]["final/accuracy"]) == result["student"]["accuracy"][0]
+    # And taken away again: the run is the same.
+    again = limbeck.run(changed(), tmp_path / "run", resume=True)
+    assert again["student"]["loss"] == result["student"]["loss"]

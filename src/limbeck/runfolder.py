@@ -19,6 +19,7 @@ __all__ = ["RunFolder"]
 FREE = (
     ("seeds",),
     ("export",),
+    ("track",),
     ("train", "save_every"),
     ("train", "workers"),
     ("train", "shard"),
