@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import limbeck
-from limbeck import phase
+from limbeck import phase, weights
 from limbeck.errors import InputError
 from limbeck.recipe import Recipe
 from limbeck.runfolder import RunFolder
@@ -101,3 +102,13 @@ def test_a_tracker_may_be_added_to_a_run_that_goes_on(
     # And taken away again: the run is the same.
     again = limbeck.run(changed(), tmp_path / "run", resume=True)
     assert again["student"]["loss"] == result["student"]["loss"]
+
+
+def test_a_run_goes_on_in_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is told to when memory runs out; a network without BatchNorm ends where it would have ended."""
+    limbeck.run(changed(), tmp_path / "whole")
+    killed(changed(), tmp_path / "run", monkeypatch)
+    limbeck.run(changed(train__accumulate=4), tmp_path / "run", resume=True)
+    whole, parts = (weights.read(tmp_path / name / "student.safetensors") for name in ("whole", "run"))
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-5)

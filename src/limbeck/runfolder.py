@@ -20,6 +20,7 @@ FREE = (
     ("seeds",),
     ("export",),
     ("track",),
+    ("train", "accumulate"),
     ("train", "save_every"),
     ("train", "workers"),
     ("train", "shard"),
@@ -27,7 +28,9 @@ FREE = (
 )
 """What may differ on resuming: it does not change what a finished training found.
 
-Of the seeds, the first must stay where the teacher is trained: it is the teacher's.
+Of the seeds, the first must stay where the teacher is trained: it is the teacher's. Into how many parts a
+batch is split changes a training that is not done a little, where layers or methods look at a part's samples
+together; but it is what helps when memory runs out.
 """
 
 MARK = ".seen-by-all"

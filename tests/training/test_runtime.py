@@ -1,11 +1,14 @@
 """Where the arithmetic runs: one process of the machine."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from limbeck.errors import InputError, WorkError
 from limbeck.knowledge import Batch
+from limbeck.runfolder import FREE
 from limbeck.training.runtime import Runtime
 
 
@@ -128,9 +131,15 @@ def test_guard_explains_a_lost_process_and_nothing_else(monkeypatch: pytest.Monk
 def test_running_out_of_memory_names_what_to_lower(error: Exception) -> None:
     with pytest.raises(WorkError, match="out of memory on cpu") as told, Runtime("cpu").guard():
         raise error
-    for key in ("train.accumulate", "data.batch_size", "data.eval_batch_size"):
-        assert key in str(told.value)
     assert "Details" not in str(told.value)
+    # What a run can go on with, apart from what would make another run of it.
+    on, _, anew = str(told.value).partition("by --resume")
+    named = [set(re.findall(r"(?:train|data)\.\w+", part)) for part in (on, anew)]
+    assert named == [{"train.accumulate", "data.eval_batch_size"}, {"train.precision", "data.batch_size"}]
+    free = {".".join(place) for place in FREE}
+    assert named[0] <= free
+    assert not named[1] & free
+    assert "need a new run" in anew
 
 
 def test_a_real_allocation_that_fails_is_recognised() -> None:

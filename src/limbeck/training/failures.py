@@ -24,9 +24,9 @@ def explained(error: RuntimeError | MemoryError, device: torch.device, world: in
     if _out_of_memory(error):
         return WorkError(
             f"out of memory on {device}: {_first_line(error)} To need less, raise train.accumulate (each "
-            "batch is computed in that many parts, with one result), lower data.batch_size, or "
-            "data.eval_batch_size if an evaluation ran, or take train.precision: bf16. What was saved is "
-            "still there."
+            "batch is computed in that many parts), or lower data.eval_batch_size if an evaluation ran. What "
+            "was saved is still there, and goes on with either by --resume; train.precision: bf16 and a "
+            "lower data.batch_size need a new run."
         )
     lost = any(word in str(error).lower() for word in _EXCHANGE)
     if world == 1 or isinstance(error, WorkError | MemoryError) or not lost:
