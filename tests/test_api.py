@@ -1,6 +1,7 @@
 """`limbeck.distill` with plain modules and plain loaders: fair to the control, and leaving nothing behind."""
 
 import copy
+import math
 import random
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -215,6 +216,14 @@ class TestSeeds:
     def test_a_seed_decides_everything(self) -> None:
         assert same(self.trained(0, stir=1), self.trained(0, stir=2))
         assert not same(self.trained(0), self.trained(1))
+
+
+@pytest.mark.parametrize("clip", [0, 0.0, -1.0, math.nan, "much", True])
+def test_a_limit_of_the_gradient_that_is_none_is_refused(clip: Any) -> None:
+    student = net()
+    with pytest.raises(InputError, match=r"clip: must be a number above 0, or None"):
+        distill(net(seed=1), student, loader(), clip=clip, **QUIET)
+    assert same(state(student), state(net()))
 
 
 class TestAccumulation:

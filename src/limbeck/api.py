@@ -93,7 +93,7 @@ def distill(
         stages: what comes before the objective, each with terms of its own; None: the stages that the papers
             of the objective's methods put there, if any.
         accumulate: into how many equal parts each batch is split.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient, above 0; None: it is not clipped.
         decay_bias_and_norm: whether weight decay also shrinks biases and the weights of norm layers.
         ema: how the student's weights are averaged over the steps (`limbeck.Averaging`); the average is what
             the student has in the end. None: it is not.

@@ -36,6 +36,8 @@ WRONG_TRAIN = [
     ({"sg_logger": "wandb_sg_logger"}, "names trackers"),
     ({"warmup_initial_lr": 1e-6}, "the first step takes"),
     ({"silent_mode": 1}, "must be True or False"),
+    ({"clip_grad_norm": "x"}, r"train_params\.clip_grad_norm: must be a number from 0 up, given 'x'"),
+    ({"clip_grad_norm": -1}, r"train_params\.clip_grad_norm: must be a number from 0 up"),
 ]
 
 

@@ -166,6 +166,11 @@ def test_what_single_parameters_come_to(changes: dict[str, Any], key: str, expec
     assert translate({**TRAIN, **changes}, "cpu", watches=True).train[key] == expected
 
 
+@pytest.mark.parametrize("off", [None, 0, 0.0])
+def test_no_norm_to_clip_to_means_no_clipping(off: object) -> None:
+    assert "clip" not in translate({**TRAIN, "clip_grad_norm": off}, "cpu", watches=True).train
+
+
 def test_accumulated_batches_are_one_batch_here(folder: Path, tmp_path: Path) -> None:
     recipe = tutorial(folder, tmp_path).to_recipe({**TRAIN, "batch_accumulate": 4})
     assert recipe.data.batch_size == 4 * 192

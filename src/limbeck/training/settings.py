@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
+from limbeck.errors import InputError
 from limbeck.training.ema import Averaging
 
 __all__ = ["Checkpoint", "Span", "Training"]
@@ -38,10 +40,13 @@ class Training:
             last ones, at the final rate) and `final` (share of the rate that cosine and polynomial end at),
             `power` for `polynomial`, `milestones` (epochs) and `gamma` for `step`.
         accumulate: into how many parts a batch is split; the gradient is that of the whole batch.
-        clip: largest norm of the gradient; None does not clip.
+        clip: largest norm of the gradient, above 0; None does not clip.
         decay_bias_and_norm: whether weight decay also shrinks biases, and all other parameters of one
             dimension: those of norm layers, above all.
         ema: how the student's weights are averaged over the steps; None does not.
+
+    Raises:
+        InputError: `clip` is no number above 0.
     """
 
     epochs: int = 30
@@ -51,6 +56,18 @@ class Training:
     clip: float | None = None
     decay_bias_and_norm: bool = True
     ema: Averaging | None = None
+
+    def __post_init__(self) -> None:
+        # A norm of 0 would stop all learning, and a negative one turn the gradient round.
+        if self.clip is not None and not _above_zero(self.clip):
+            raise InputError(
+                f"train.clip: must be a number above 0, or None for no clipping, given {self.clip!r}."
+            )
+
+
+def _above_zero(value: object) -> bool:
+    """Whether a value is a number above 0; NumPy's count as well."""
+    return not isinstance(value, bool) and isinstance(value, Real) and float(value) > 0
 
 
 @dataclass(frozen=True, slots=True)

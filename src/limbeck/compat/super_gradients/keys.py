@@ -78,6 +78,13 @@ class Keys:
             raise InputError(f"{self.place(key)}: must be a number from {least:g} up, given {value!r}.")
         return float(plain)
 
+    def limit(self, key: str) -> float | None:
+        """The value of a key as a number above 0; None where it is 0, None, or not given: no limit."""
+        if self._left.get(key) is None:
+            self.take(key)
+            return None
+        return self.number(key, 0.0) or None
+
     def count(self, key: str, default: int, *, least: int = 0) -> int:
         """The value of a key as a whole number; NumPy's count as well."""
         value = self.take(key, default)

@@ -143,7 +143,7 @@ def translate(
         "precision": _precision(keys, device),
         "compile": keys.switch("torch_compile", False),
     }
-    if (clip := keys.take("clip_grad_norm")) is not None:
+    if (clip := keys.limit("clip_grad_norm")) is not None:
         train["clip"] = clip
     train |= _averages(keys)
     found = Translated(train, objective, accumulated)
