@@ -117,6 +117,30 @@ CASES = [
     ("train.schedule.milestones=[2, 2]", ["train.schedule: milestones must rise"]),
     ("train.precision=fp8", ['train.precision: must be "fp32", "bf16", "fp16" or "auto", given "fp8"']),
     ("train.schedule.cooldown_epochs=1", ["train.schedule: cooldown_epochs are for cosine and polynomial"]),
+    (
+        "train.schedule={name: cosine, warmup_epochs: 2, cooldown_epochs: 1.5}",
+        ["train.schedule.warmup_epochs: 2 and cooldown_epochs: 1.5 must fit into train.epochs: 3."],
+    ),
+    (
+        "train.schedule={name: cosine, warmup_epochs: 3}",
+        [
+            "control.train.schedule.warmup_epochs: 3 must fit into control.train.epochs: 2.",
+            "This is the schedule of train; give control.train.schedule.",
+        ],
+    ),
+    (
+        "teacher={model: cifar:resnet8, train: {epochs: 1, schedule: {warmup_epochs: 2}}}",
+        ["teacher.train.schedule.warmup_epochs: 2 must fit into teacher.train.epochs: 1."],
+    ),
+    (
+        "stages=[{name: a, epochs: 1, objective: {kd: 1}, schedule: {warmup_epochs: 2}}]",
+        ["stages.0.schedule.warmup_epochs: 2 must fit into stages.0.epochs: 1."],
+    ),
+    (
+        "variants={a: {objective: {ce: 1}, stages: [{name: a, epochs: 1, objective: {kd: 1}, "
+        "schedule: {warmup_epochs: 2}}]}}",
+        ["variants.a.stages.0.schedule.warmup_epochs: 2 must fit into variants.a.stages.0.epochs: 1."],
+    ),
     ("train.ema=1.0", ["train.ema.decay: must be less than 1, given 1.0"]),
     ("train.ema={dcay: 0.9}", ['train.ema: unknown key "dcay". Did you mean "decay"?']),
     ("train.ema.schedule=linear", ['train.ema.schedule: must be "constant", "exponential" or "threshold"']),
@@ -255,6 +279,12 @@ def test_a_third_partys_broken_file_is_named(tmp_path: Path, body: str) -> None:
     (tmp_path / f"{name}.py").write_text(body)
     with pytest.raises(InputError, match=f"objective.x: .*{name}"):
         Recipe.from_dict({**BASE, "objective": {"ce": 1, "x": {"method": f"{name}:X"}}}, tmp_path / "r.yaml")
+
+
+def test_what_trains_nothing_has_no_schedule_to_fit_in() -> None:
+    schedule = "train.schedule={name: cosine, warmup_epochs: 9}"
+    stages = "stages=[{name: a, epochs: 1, objective: {kd: 1}, schedule: {warmup_epochs: 2}}]"
+    assert not Recipe.from_dict(BASE, overrides=[schedule, stages, "train.epochs=0"]).has_control
 
 
 def test_parts_built_by_hand_are_checked_too() -> None:

@@ -147,6 +147,36 @@ def test_steps_of_all_stages_have_numbers_that_rise() -> None:
     assert all(span.first == span.last == 0 for _, span in spans(objective, Training(epochs=0)))
 
 
+def test_layers_are_trained_first_by_a_schedule_that_fits() -> None:
+    """The training's warm-up and cool-down may be longer than the stage; then they keep their shares."""
+    copier = Term(Copier(), layers={"a": "b"})
+    objective = joined({"cross_entropy": 1.0, "copy": copier}, [Stage("c", 2, {"copy": copier}, "layers")])
+    schedule = {"name": "cosine", "warmup_epochs": 4, "cooldown_epochs": 2, "final": 0.1}
+    (first, _), (rest, _) = spans(objective, Training(epochs=16, schedule=schedule))
+    assert first.schedule == {**schedule, "warmup_epochs": 0.5, "cooldown_epochs": 0.25}
+    assert rest.schedule == schedule
+    short = {**schedule, "warmup_epochs": 1, "cooldown_epochs": 1}
+    assert spans(objective, Training(epochs=16, schedule=short))[0][0].schedule == short
+
+
+@pytest.mark.parametrize("trains", ["student", "layers"])
+def test_a_stages_own_schedule_must_fit_into_the_stage(trains: Any) -> None:
+    copier = Term(Copier(), layers={"a": "b"})
+
+    def found(epochs: int, warmup: float, whole: int = 16) -> Any:
+        stage = Stage("c", epochs, {"copy": copier}, trains, schedule={"warmup_epochs": warmup})
+        return spans(joined({"cross_entropy": 1.0, "copy": copier}, [stage]), Training(epochs=whole))
+
+    with pytest.raises(
+        InputError, match=r"stages\.c\.schedule\.warmup_epochs: 3 must fit into stages\.c\.epochs: 2"
+    ):
+        found(2, 3)
+    assert found(2, 2)[0][0].epochs == 2
+    assert found(2, 3, whole=0)
+    if trains == "layers":  # which may take longer than the student
+        assert found(20, 18)[0][0].epochs == 20
+
+
 def test_the_teacher_is_asked_only_in_stages_that_listen_to_it() -> None:
     torch.manual_seed(0)
     teacher = convnet(width=8)

@@ -7,7 +7,8 @@ uses such methods as they are.
 
 `train.epochs` counts all the student's epochs, those of its stages included, so that student and control
 learn equally long; a stage that trains a method's own layers comes on top. The learning rate's schedule
-goes over the student's epochs as a whole, unless a stage has a schedule of its own.
+goes over the student's epochs as a whole, unless a stage has a schedule of its own; over those of layers it
+goes by itself.
 """
 
 import copy
@@ -22,7 +23,7 @@ from limbeck.errors import InputError
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods.base import Method, Probe
 from limbeck.objective import Objective, Term
-from limbeck.training.settings import Span, Training
+from limbeck.training.settings import Span, Training, check_fits, shortened
 
 __all__ = ["Outline", "Stage", "Staged", "first_stages", "joined", "spans", "with_first_stages"]
 
@@ -265,25 +266,24 @@ def spans(objective: Objective, settings: Training) -> list[tuple[Training, Span
         settings: of the training as a whole; `epochs` counts the student's in all stages.
 
     Raises:
-        InputError: the stages take more epochs than there are.
+        InputError: the stages take more epochs than there are, or the schedule of one more than the stage.
     """
     found: list[tuple[Training, Span]] = []
     done = extra = 0
     for stage in objective.stages if isinstance(objective, Staged) else ():
         length = stage.epochs if settings.epochs else 0  # 0 trains nothing
-        own = replace(
-            settings,
-            optimizer=stage.optimizer or settings.optimizer,
-            schedule=stage.schedule or settings.schedule,
-        )
+        own = replace(settings, optimizer=stage.optimizer or settings.optimizer)
+        if stage.schedule is not None:
+            check_fits(stage.schedule, length, f"stages.{stage.name}")
+            own = replace(own, epochs=length, schedule=stage.schedule)
         if stage.trains == "layers":
             span = Span(stage.name, False, 0, length, 0, done + extra)
-            found.append((replace(own, epochs=length), span))
+            found.append((shortened(own, length), span))
             extra += length
             continue
         apart = stage.schedule is not None
         span = Span(stage.name, True, done, done + length, done if apart else 0, extra)
-        found.append((replace(own, epochs=length) if apart else own, span))
+        found.append((own, span))
         done += length
     if done and done >= settings.epochs:
         raise InputError(

@@ -29,6 +29,18 @@ WRONG_TRAIN = [
     ({"lr_mode": "step", "cosine_final_lr_ratio": 0.5, "lr_updates": [3]}, "is for lr_mode: cosine"),
     ({"lr_mode": "step", "lr_updates": [305]}, "before the cool-down"),
     ({"lr_mode": "step", "lr_updates": "3"}, "must be a list of epochs"),
+    (
+        {"max_epochs": 14},
+        r"train_params\.lr_warmup_epochs: 5 and lr_cooldown_epochs: 10 must fit into max_epochs: 14\.",
+    ),
+    (
+        {"max_epochs": 4, "lr_mode": "constant"},
+        r"train_params\.lr_warmup_epochs: 5 must fit into max_epochs: 4\.",
+    ),
+    (
+        {"max_epochs": 9, "lr_warmup_epochs": 0},
+        r"train_params\.lr_cooldown_epochs: 10 must fit into max_epochs: 9\.",
+    ),
     ({"optimizer_params": {"lr": 1}}, "give initial_lr"),
     ({"metric_to_watch": "Top5", "valid_metrics_list": []}, "is not computed; add it to valid_metrics_list"),
     ({"metric_to_watch": "Loss"}, "must be False where the loss is watched"),

@@ -22,7 +22,7 @@ LANGUAGES = {"", "text", "python", "yaml", "console", "json"}
 WITH_RECIPE = ("check", "compare", "distill")
 BASE: dict[str, Any] = {
     "name": "example",
-    "teacher": {"model": "cifar:resnet20", "train": {"epochs": 1}},
+    "teacher": {"model": "cifar:resnet20", "train": {}},
     "student": {"model": "cifar:resnet20"},
     "data": {"source": "cifar10"},
     "objective": {"cross_entropy": 1.0},

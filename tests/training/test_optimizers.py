@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from limbeck.errors import InputError
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.settings import Training
 
@@ -71,6 +72,40 @@ def test_the_cool_down_holds_the_final_rate(name: str) -> None:
     assert found[20] == pytest.approx(1.0)  # the top of the warm-up
     middle = {"cosine": 0.01 + 0.99 / 2, "polynomial": 0.01 + 0.99 * 0.5**0.9}[name]
     assert found[45] == pytest.approx(middle)  # halfway between warm-up and cool-down
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (
+            {"name": "cosine", "warmup_epochs": 8, "cooldown_epochs": 2.5},
+            r"train\.schedule\.warmup_epochs: 8 and cooldown_epochs: 2\.5 must fit into train\.epochs: 10\.",
+        ),
+        (
+            {"name": "polynomial", "cooldown_epochs": 11},
+            r"train\.schedule\.cooldown_epochs: 11 must fit into",
+        ),
+        ({"name": "constant", "warmup_epochs": 11}, r"train\.schedule\.warmup_epochs: 11 must fit into"),
+        ({"warmup_epochs": 11}, r"train\.schedule\.warmup_epochs: 11 must fit into"),
+        ({"warmup_epochs": "x"}, r"train\.schedule\.warmup_epochs: must be a number from 0 up, given 'x'"),
+        ({"cooldown_epochs": -1}, r"train\.schedule\.cooldown_epochs: must be a number from 0 up, given -1"),
+    ],
+)
+def test_a_warm_up_and_a_cool_down_must_fit_into_the_training(
+    schedule: dict[str, object], message: str
+) -> None:
+    """They would leave no step at a rate worth having, and say nothing."""
+    with pytest.raises(InputError, match=message):
+        Training(epochs=10, schedule=schedule)
+    if "name" in schedule:
+        Training(epochs=0, schedule=schedule)  # nothing is trained
+
+
+def test_a_warm_up_may_fill_the_training() -> None:
+    assert rates(name="cosine", warmup_epochs=10) == pytest.approx([(step + 1) / 101 for step in range(100)])
+    found = rates(name="cosine", warmup_epochs=7, cooldown_epochs=3, final=0.5)
+    assert found[:70] == pytest.approx([(step + 1) / 71 for step in range(70)])
+    assert found[72:] == pytest.approx([0.5] * 28)
 
 
 def test_the_power_of_a_polynomial() -> None:

@@ -19,7 +19,7 @@ from limbeck.recipe.objective import Terms
 from limbeck.recipe.plain import plain
 from limbeck.recipe.spreading import shrunk, spread
 from limbeck.recipe.stages import Stages, last_stage_as_objective, with_first_stages
-from limbeck.recipe.training import TrainSpec
+from limbeck.recipe.training import TrainSpec, check_schedules
 from limbeck.recipe.variants import Variants, VariantSpec
 
 __all__ = ["ControlSpec", "ExportSpec", "Recipe", "SchemeSpec"]
@@ -157,6 +157,7 @@ class Recipe(Part):
             raise explain(error, cls, where) from None
         recipe._path = path
         check_recipe(recipe, where)
+        check_schedules(recipe, where)
         return recipe
 
     def written_out(self) -> "Recipe":

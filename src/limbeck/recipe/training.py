@@ -1,12 +1,15 @@
 """How a network of a recipe is trained."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from limbeck.recipe.base import DEVICE, Open, Part
 
-__all__ = ["OptimizerSpec", "ScheduleSpec", "TrainSpec"]
+if TYPE_CHECKING:
+    from limbeck.recipe.recipe import Recipe
+
+__all__ = ["OptimizerSpec", "ScheduleSpec", "TrainSpec", "check_schedules"]
 
 Epochs = Annotated[float, Field(ge=0, le=10**6)]
 
@@ -116,3 +119,31 @@ class TrainSpec(Part):
     """Networks shared out among several processes, for want of room: teacher, student, or both."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Processes that read samples; 0: the training's own."""
+
+
+def check_schedules(recipe: "Recipe", where: str) -> None:
+    """See whether every warm-up and cool-down fits into its training.
+
+    Raises:
+        InputError: one does not; names it.
+    """
+    from limbeck.training.settings import check_fits  # imports torch, which reading and the schema do without
+
+    own = recipe.control if recipe.has_control else None
+    trained = {
+        "train": recipe.train,
+        "teacher.train": None if recipe.teacher is None else recipe.teacher.train,
+        "control.train": None if own is None or isinstance(own, bool) else own.train,
+    }
+    for place, spec in trained.items():
+        if spec is None:
+            continue
+        # Taken whole from `train`, it may be too long for fewer epochs.
+        taken = place != "train" and spec.schedule == recipe.train.schedule
+        hint = f" This is the schedule of train; give {place}.schedule." if taken else ""
+        check_fits(spec.schedule.model_dump(), spec.epochs, place, where=f"{where}: ", hint=hint)
+    for keys, part in recipe.parts().items():
+        for number, stage in enumerate(part.stages or ()):
+            if stage.schedule is not None and recipe.train.epochs:
+                place = ".".join((*keys, "stages", str(number)))
+                check_fits(stage.schedule.model_dump(), stage.epochs, place, where=f"{where}: ")

@@ -1,14 +1,14 @@
 """How one network is trained: `Training`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, Literal
 
 from limbeck.errors import InputError
 from limbeck.training.ema import Averaging
 
-__all__ = ["Checkpoint", "Span", "Training"]
+__all__ = ["Checkpoint", "Span", "Training", "check_fits", "shortened"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Training:
         ema: how the student's weights are averaged over the steps; None does not.
 
     Raises:
-        InputError: `clip` is no number above 0.
+        InputError: `clip` is no number above 0, or warm-up and cool-down are longer than the training.
     """
 
     epochs: int = 30
@@ -63,6 +63,55 @@ class Training:
             raise InputError(
                 f"train.clip: must be a number above 0, or None for no clipping, given {self.clip!r}."
             )
+        check_fits(self.schedule, self.epochs, "train")
+
+
+def check_fits(
+    schedule: Mapping[str, Any], epochs: int, place: str, *, where: str = "", hint: str = ""
+) -> None:
+    """See whether warm-up and cool-down leave room for each other; together they may fill the training.
+
+    Longer ones would keep the rate away from its top, or leave it at its end, in silence.
+
+    Args:
+        schedule: as of `Training`.
+        epochs: how long it is; 0 trains nothing, and everything fits.
+        place: what has `schedule` and `epochs`, for messages.
+        where: the recipe, likewise.
+        hint: how the message ends.
+
+    Raises:
+        InputError: they are too long, or no numbers.
+    """
+    parts = {key: _epochs(schedule, key, f"{where}{place}.schedule") for key in _ends(schedule)}
+    if epochs and sum(parts.values()) > epochs + 1e-9:  # decimals such as .7 and .3 may miss their sum
+        told = " and ".join(f"{key}: {length:g}" for key, length in parts.items() if length)
+        raise InputError(f"{where}{place}.schedule.{told} must fit into {place}.epochs: {epochs}.{hint}")
+
+
+def shortened(settings: Training, epochs: int) -> Training:
+    """The same training in another number of epochs.
+
+    Where warm-up and cool-down would not fit into these, they keep their shares of the whole.
+    """
+    schedule = dict(settings.schedule)
+    ends = {key: _epochs(schedule, key, "train.schedule") for key in _ends(schedule)}
+    if settings.epochs and sum(ends.values()) > epochs:
+        schedule |= {key: length * epochs / settings.epochs for key, length in ends.items() if length}
+    return replace(settings, epochs=epochs, schedule=schedule)
+
+
+def _ends(schedule: Mapping[str, Any]) -> tuple[str, ...]:
+    """What stands before and behind the curve of this schedule."""
+    cools = schedule.get("name", "cosine") in ("cosine", "polynomial")
+    return ("warmup_epochs", "cooldown_epochs") if cools else ("warmup_epochs",)
+
+
+def _epochs(schedule: Mapping[str, Any], key: str, place: str) -> float:
+    value = schedule.get(key) or 0
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
+        raise InputError(f"{place}.{key}: must be a number from 0 up, given {value!r}.")
+    return float(value)
 
 
 def _above_zero(value: object) -> bool:

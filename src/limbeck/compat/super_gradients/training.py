@@ -181,6 +181,7 @@ def _schedule(keys: Keys, epochs: int) -> dict[str, Any]:
     kind = keys.choice("lr_mode", None, kinds) or "constant"
     found: dict[str, Any] = {"name": kind, "warmup_epochs": keys.number("lr_warmup_epochs", 0.0)}
     cooldown = keys.number("lr_cooldown_epochs", 0.0)
+    _fits(keys, epochs, found["warmup_epochs"], cooldown if kind in ("cosine", "polynomial") else 0.0)
     final = keys.number("cosine_final_lr_ratio", 0.01)
     updates, factor = _updates(keys), keys.take("lr_decay_factor")
     if kind in ("cosine", "polynomial"):
@@ -204,6 +205,13 @@ def _schedule(keys: Keys, epochs: int) -> dict[str, Any]:
         key = "lr_updates" if updates else "lr_decay_factor"
         raise InputError(f"{keys.place(key)}: is for lr_mode: step; this one is {kind}.")
     return found
+
+
+def _fits(keys: Keys, epochs: int, warmup: float, cooldown: float) -> None:
+    parts = {"lr_warmup_epochs": warmup, "lr_cooldown_epochs": cooldown}
+    if sum(parts.values()) > epochs:
+        told = " and ".join(f"{key}: {length:g}" for key, length in parts.items() if length)
+        raise InputError(f"{keys.place(told)} must fit into max_epochs: {epochs}.")
 
 
 def _updates(keys: Keys) -> list[float]:
