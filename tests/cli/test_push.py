@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import limbeck
 from limbeck import models
@@ -116,3 +118,51 @@ def test_a_folder_can_be_named_by_its_prefix(call, tmp_path: Path) -> None:
     text = (tmp_path / "pushed/README.md").read_text()
     assert f'timm.create_model("local-dir:{tmp_path / "pushed"}", pretrained=True)' in text
     call("push", "mine", "folder:pushed").refused("TARGET", "folder")
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Images of two classes, larger than the networks see them."""
+    drawn = np.random.default_rng(0)
+    for part, count in (("train", 6), ("val", 20)):
+        for name in ("coarse", "fine"):
+            folder = tmp_path / "photographs" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = drawn.integers(0, 256, (12, 16, 3) if name == "coarse" else (72, 96, 3), np.uint8)
+                Image.fromarray(pixels).resize((96, 72)).save(folder / f"{number}.png")
+    return tmp_path / "photographs"
+
+
+VIEWS = {"size": 32, "resize": 45, "interpolation": "bicubic", "scale": [0.5, 1.0]}
+
+
+def test_timm_sees_the_images_of_a_pushed_student_as_it_was_evaluated(
+    call, tmp_path: Path, photographs: Path
+) -> None:
+    import timm
+    from timm.data import create_transform, resolve_model_data_config
+
+    from limbeck.build import load_data
+    from limbeck.runfolder import RunFolder
+
+    # In floating point, 32 / (32 / 93) is a hair below 93, and timm rounds down.
+    data = {"source": f"folder:{photographs}", "batch_size": 4, "views": {**VIEWS, "resize": 93}}
+    run(tmp_path / "mine", {"model": "timm:test_resnet"}, data=data)
+    assert call("push", "mine", "./pushed").code == 0
+    model = timm.create_model(f"local-dir:{tmp_path / 'pushed'}", pretrained=True).eval()
+    seen = create_transform(**resolve_model_data_config(model), is_training=False)
+    test = load_data(RunFolder(tmp_path / "mine").load_recipe()).test
+    files = sorted(photographs.glob("val/*/*.png"))
+    for file, number in zip(files[::7], range(0, len(test), 7), strict=True):
+        ours = test.take(np.array([number]), None, 0).input
+        mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+        with Image.open(file) as image:
+            torch.testing.assert_close(seen(image)[None], (ours - mean) / std)
+
+
+def test_timm_is_told_the_size_that_small_images_have(call, tmp_path: Path) -> None:
+    run(tmp_path / "mine", {"model": "timm:test_resnet"})
+    assert call("push", "mine", "./pushed").code == 0
+    about = json.loads((tmp_path / "pushed/config.json").read_text())["pretrained_cfg"]
+    assert (about["input_size"], about["crop_pct"]) == ([1, 8, 8], 1.0)

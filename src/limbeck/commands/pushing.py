@@ -12,6 +12,7 @@ from limbeck import weights
 from limbeck.build import load_data, restored
 from limbeck.commands.card import card
 from limbeck.commands.common import screen
+from limbeck.commands.viewing import evaluation_views
 from limbeck.composing import is_composite
 from limbeck.errors import InputError, WorkError
 from limbeck.models.hub import CONFIG, WEIGHTS, is_local, is_pushed, is_trusted, origin
@@ -95,7 +96,10 @@ def _written(run: Path, folder: Path, result: dict[str, Any], target: str, licen
         "size": list(data.train.size),
         "input": {"mean": spec.mean, "std": spec.std, "size": spec.size, "channels": spec.channels},
     }
-    plain = {} if student.head else published_form(built.model, model, options, data.classes, spec)
+    seen = evaluation_views(recipe)
+    plain = {}
+    if not student.head:
+        plain = published_form(built.model, model, options, data.classes, spec, data.train.size, seen)
     about = {**plain, "limbeck": own}
     (folder / CONFIG).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     for name in _COPIED:

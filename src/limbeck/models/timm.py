@@ -1,6 +1,7 @@
 """`timm:resnet18` and every other network that timm knows."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,13 @@ def build(request: Request) -> Built:
 
 
 def published_form(
-    model: nn.Module, name: str, options: Mapping[str, Any], classes: Sequence[str], spec: InputSpec
+    model: nn.Module,
+    name: str,
+    options: Mapping[str, Any],
+    classes: Sequence[str],
+    spec: InputSpec,
+    size: tuple[int, int],
+    seen: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What timm wants in the config.json of a folder to build this network again; empty for others.
 
@@ -61,12 +68,15 @@ def published_form(
         options: of its constructor.
         classes: names of the classes.
         spec: what the network expects.
+        size: height and width of the images that it was trained on.
+        seen: how an evaluation makes these of larger ones: `size`, `resize`, the shorter side before the
+            centre is cut out, and `interpolation`; empty where they are as they are.
     """
     config = getattr(model, "pretrained_cfg", None)
     if not name.startswith("timm:") or not isinstance(config, dict):
         return {}
     channels = spec.channels or 3
-    side = spec.size or int(config["input_size"][-1])
+    height, width = size if spec.size is None else (spec.size, spec.size)
     own = {
         "architecture": name.removeprefix("timm:").split(".")[0],
         "num_classes": len(classes),
@@ -76,14 +86,26 @@ def published_form(
     about = {
         "mean": list(spec.mean or (0.0,) * channels),
         "std": list(spec.std or (1.0,) * channels),
-        "input_size": [channels, side, side],
+        "input_size": [channels, height, width],
         "num_classes": len(classes),
-        "crop_pct": 1.0,
-        "interpolation": "bilinear",
+        "crop_pct": _share(height, seen["size"], seen["resize"]) if seen else 1.0,
+        "interpolation": seen.get("interpolation", "bilinear"),
         "first_conv": config.get("first_conv"),
         "classifier": config.get("classifier"),
     }
     return {**own, "pretrained_cfg": about}
+
+
+def _share(side: int, size: int, resize: int) -> float:
+    """The share `size`/`resize` of an image's side that is cut out, such that timm does the same.
+
+    It takes the shorter side as `side` over this share, rounded down: one that floating point leaves a hair
+    below a whole number would lose a pixel.
+    """
+    share = size / resize
+    while math.floor(side / share) < side * resize // size:
+        share = math.nextafter(share, 0)
+    return share
 
 
 def _create(request: Request, options: dict[str, Any]) -> nn.Module:
