@@ -137,6 +137,23 @@ def photographs(tmp_path: Path) -> Path:
 VIEWS = {"size": 32, "resize": 45, "interpolation": "bicubic", "scale": [0.5, 1.0]}
 
 
+@pytest.mark.parametrize("model", ["timm:test_resnet", "cifar:resnet8"])
+def test_a_pushed_student_scores_elsewhere_what_its_card_says(
+    call, tmp_path: Path, photographs: Path, model: str
+) -> None:
+    """On the very images, seen as they were, whatever their folder is called there."""
+    data = {"source": f"folder:{photographs}", "batch_size": 4, "views": VIEWS}
+    run(tmp_path / "mine", {"model": model}, data=data)
+    told = json.loads((tmp_path / "mine/result.json").read_text())["student"]
+    assert call("push", "mine", "./pushed").code == 0
+    moved = photographs.rename(tmp_path / "moved")
+    for name in ("hf:./pushed", "run:mine"):
+        said = call("evaluate", name, "--data", moved, "--json").json
+        assert (said["loss"], said["accuracy"]) == (told["loss"][0], told["accuracy"][0])
+    other = call("evaluate", "hf:./pushed", "--data", moved, "--size", "32", "--json").json
+    assert other["loss"] != told["loss"][0]  # which is another view, as asked for
+
+
 def test_timm_sees_the_images_of_a_pushed_student_as_it_was_evaluated(
     call, tmp_path: Path, photographs: Path
 ) -> None:

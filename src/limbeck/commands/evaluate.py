@@ -10,13 +10,14 @@ from limbeck import locating, weights
 from limbeck.asking import ask
 from limbeck.build import load_data
 from limbeck.commands.common import build, foreign, screen
+from limbeck.commands.viewing import evaluation_views
 from limbeck.data import Data, evaluation_batches
 from limbeck.errors import InputError
 from limbeck.evaluation.metrics import evaluate as score
 from limbeck.export.runtime import OnnxModel
 from limbeck.inputs import InputAdapter
 from limbeck.knowledge import Batch
-from limbeck.models import Built
+from limbeck.models import Built, hub
 from limbeck.reading import read_yaml
 from limbeck.runfolder import RunFolder
 from limbeck.taps import Tapped
@@ -60,22 +61,31 @@ def evaluate(
 
 
 def load_for(model: str, data: str, size: int | None) -> Data:
-    """The data; what a run or an ONNX file is known to expect of a folder's images is asked of them."""
+    """The data; what a run, a pushed student or an ONNX file is known to expect of a folder's images is asked
+    of them, where `size` does not say it."""
     source = f"folder:{data}" if ":" not in data and Path(data).is_dir() else data
     run = RunFolder(Path(model.removeprefix("run:")))
-    weight_file = run.path / "student.safetensors"
     if size is None and run.recipe.is_file():
         recipe = run.load_recipe()
         if recipe.data.source == source:
             return load_data(recipe)  # the very same views, so that the figures are those of the run
-    if size is None and source.startswith("folder:"):
-        sides: tuple[int | None, ...] = ()
-        if weight_file.is_file():
-            sides = tuple(int(n) for n in weights.metadata(weight_file).get("size", "").split("x") if n)
-        elif model.endswith(".onnx"):
-            sides = OnnxModel(Path(model)).shape[2:]
-        size = sides[0] if len(sides) == 2 and sides[0] == sides[1] else None
-    return data_sources.load(source, size=size)
+    known = _views(model, run) if size is None and source.startswith("folder:") else None
+    return data_sources.load(source, size=size, views=known)
+
+
+def _views(model: str, run: RunFolder) -> dict[str, Any]:
+    """How a model is known to have been shown a folder's images, as options of `data.views`."""
+    if model.startswith("hf:"):
+        return hub.views(model.removeprefix("hf:"), None, "model")
+    if run.recipe.is_file() and (seen := evaluation_views(run.load_recipe())):
+        return seen
+    sides: tuple[int | None, ...] = ()
+    weight_file = run.path / "student.safetensors"
+    if weight_file.is_file():
+        sides = tuple(int(n) for n in weights.metadata(weight_file).get("size", "").split("x") if n)
+    elif model.endswith(".onnx"):
+        sides = OnnxModel(Path(model)).shape[2:]
+    return {"size": sides[0]} if len(sides) == 2 and sides[0] is not None and sides[0] == sides[1] else {}
 
 
 def _onnx(path: str, data: Data, batch: int, bar: Any) -> Any:

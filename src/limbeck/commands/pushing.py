@@ -86,7 +86,7 @@ def _written(run: Path, folder: Path, result: dict[str, Any], target: str, licen
     built = restored(recipe, data, recipe.seed_list[0], run / "student.safetensors")
     model, options = _origin(recipe)
     weights.save(built.model, folder / WEIGHTS, weights.metadata(run / "student.safetensors"))
-    spec = built.spec
+    spec, seen = built.spec, evaluation_views(recipe)
     own: dict[str, Any] = {
         "version": result["limbeck"],
         "model": model,
@@ -94,9 +94,11 @@ def _written(run: Path, folder: Path, result: dict[str, Any], target: str, licen
         "classes": list(data.classes),
         "channels": data.train.channels if spec.channels is None else spec.channels,
         "size": list(data.train.size),
+        # How a folder's images are cut and resized to that; null where they are as they are.
+        "resize": seen.get("resize"),
+        "interpolation": seen.get("interpolation"),
         "input": {"mean": spec.mean, "std": spec.std, "size": spec.size, "channels": spec.channels},
     }
-    seen = evaluation_views(recipe)
     plain = {}
     if not student.head:
         plain = published_form(built.model, model, options, data.classes, spec, data.train.size, seen)

@@ -13,7 +13,7 @@ from limbeck.errors import InputError, WorkError
 from limbeck.inputs import InputSpec, per_channel
 from limbeck.models.request import Built, Request
 
-__all__ = ["CONFIG", "WEIGHTS", "build", "is_local", "is_pushed", "is_trusted", "origin"]
+__all__ = ["CONFIG", "WEIGHTS", "build", "is_local", "is_pushed", "is_trusted", "origin", "views"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -77,6 +77,26 @@ def origin(name: str, beside: Path | None, where: str) -> tuple[str, dict[str, A
             f"{where}: hf:{name} ends in its teacher's classifier, which no model's name builds."
         )
     return str(config["limbeck"].get("model")), dict(config["limbeck"].get("options") or {})
+
+
+def views(name: str, beside: Path | None, where: str) -> dict[str, Any]:
+    """How a folder's images were shown where a pushed student was evaluated, as options of `data.views`.
+
+    Args:
+        name, beside, where: as of `origin`.
+
+    Returns:
+        `size`, `resize` and `interpolation` as far as they are known; of a model of timm's, nothing is.
+
+    Raises:
+        InputError: as `build`.
+    """
+    own = _opened(name, beside, where)[1].get("limbeck", {})
+    found = {key: own[key] for key in ("resize", "interpolation") if own.get(key) is not None}
+    match own.get("size"):
+        case [height, width] if height == width:
+            found["size"] = height
+    return found
 
 
 def _opened(name: str, beside: Path | None, where: str) -> tuple[Path, dict[str, Any]]:
