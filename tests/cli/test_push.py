@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import limbeck
-from limbeck import models
+from limbeck import models, weights
 from limbeck.recipe import Recipe
 
 RECIPE: dict[str, Any] = {
@@ -183,3 +183,32 @@ def test_timm_is_told_the_size_that_small_images_have(call, tmp_path: Path) -> N
     assert call("push", "mine", "./pushed").code == 0
     about = json.loads((tmp_path / "pushed/config.json").read_text())["pretrained_cfg"]
     assert (about["input_size"], about["crop_pct"]) == ([1, 8, 8], 1.0)
+
+
+def test_a_model_of_timms_is_evaluated_with_its_own_classifier(
+    call, tmp_path: Path, photographs: Path
+) -> None:
+    """A fresh one, where the data have other classes, would be scored in silence."""
+    run(tmp_path / "mine", {"model": "timm:test_resnet"})
+    assert call("push", "mine", "./pushed").code == 0
+    config = json.loads((tmp_path / "pushed/config.json").read_text())
+    del config["limbeck"]  # any model of timm's, of ten classes
+    (tmp_path / "pushed/config.json").write_text(json.dumps(config))
+    said = call("evaluate", "hf:./pushed", "--data", "digits", "--json").json
+    told = json.loads((tmp_path / "mine/result.json").read_text())["student"]
+    assert said["loss"] == pytest.approx(told["loss"][0])
+    refusal = "must answer [40, 2] (samples, classes); got [40, 10]"
+    call("evaluate", "hf:./pushed", "--data", photographs).refused(refusal)
+    exported = call("export", "hf:./pushed", "--format", "onnx", "--data", photographs)
+    assert exported.code == 2
+    assert refusal in exported.err
+    # Another number of classes is there to be asked for, or comes with weights of one's own.
+    asked = call("evaluate", "hf:./pushed", "--data", photographs, "--option", "num_classes=2", "--json")
+    assert len(asked.json["per_class"]) == 2
+    tuned = models.build(
+        "timm:test_resnet", classes=2, channels=3, size=(8, 8), options={}, where="model"
+    ).model
+    weights.save(tuned, tmp_path / "tuned.safetensors")
+    words = "--weights", "tuned.safetensors", "--data", photographs, "--json"
+    said, same = (call("evaluate", name, *words).json for name in ("hf:./pushed", "timm:test_resnet"))
+    assert len(said["per_class"]) == len(same["per_class"]) == 2

@@ -102,9 +102,13 @@ def _onnx(path: str, data: Data, batch: int, bar: Any) -> Any:
 
 def build_on(name: str, data: Data, weight_file: str | None, given: list[str]) -> Built:
     """A model for these data by the words of the command line, its weights loaded."""
+    own = None
+    if name.startswith("hf:") and weight_file is None:
+        # What was published is meant, its classifier included: a new one, for these classes, knows nothing.
+        own = hub.answers(name.removeprefix("hf:"), None, "model")
     built: Built = build(
         name,
-        classes=len(data.classes),
+        classes=own or len(data.classes),
         channels=data.train.channels,
         size=data.train.size,
         options=options(given),

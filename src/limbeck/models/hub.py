@@ -13,7 +13,7 @@ from limbeck.errors import InputError, WorkError
 from limbeck.inputs import InputSpec, per_channel
 from limbeck.models.request import Built, Request
 
-__all__ = ["CONFIG", "WEIGHTS", "build", "is_local", "is_pushed", "is_trusted", "origin", "views"]
+__all__ = ["CONFIG", "WEIGHTS", "answers", "build", "is_local", "is_pushed", "is_trusted", "origin", "views"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -77,6 +77,24 @@ def origin(name: str, beside: Path | None, where: str) -> tuple[str, dict[str, A
             f"{where}: hf:{name} ends in its teacher's classifier, which no model's name builds."
         )
     return str(config["limbeck"].get("model")), dict(config["limbeck"].get("options") or {})
+
+
+def answers(name: str, beside: Path | None, where: str) -> int | None:
+    """How many classes a model of timm's in a repository tells apart; None for a student that was pushed.
+
+    Args:
+        name, beside, where: as of `origin`.
+
+    Raises:
+        InputError: as `build`.
+    """
+    config = _opened(name, beside, where)[1]
+    return None if "limbeck" in config else _classes(config)
+
+
+def _classes(config: dict[str, Any]) -> int:
+    about = config.get("pretrained_cfg") or {}
+    return int(config.get("num_classes") or about.get("num_classes") or 1000)
 
 
 def views(name: str, beside: Path | None, where: str) -> dict[str, Any]:
@@ -205,7 +223,7 @@ def _timm(request: Request, folder: Path, config: dict[str, Any]) -> Built:
     """A model of timm, which reads such a folder by itself; another number of classes makes a new head."""
     import timm
 
-    own = int(config.get("num_classes") or 1000)
+    own = _classes(config)
     options: dict[str, Any] = {"in_chans": request.channels, **request.options}
     # As many as it has: which of them stand for the data's is the recipe's to say (teacher.classes).
     options.setdefault("num_classes", own if request.where == "teacher" else request.classes)
