@@ -251,6 +251,29 @@ def test_sizes_of_images_come_to_the_input(folder: Path, tmp_path: Path) -> None
     assert (found.size, found.mean) == (128, (0.5, 0.5, 0.5))
 
 
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_an_adapter_says_what_the_other_network_gets(folder: Path, tmp_path: Path, who: str) -> None:
+    """The images are normalised as its original says; the network without an adapter gets them so."""
+    kd_model = tutorial(folder, tmp_path)
+    adapter = sg.NormalizationAdapter(
+        **{**NORMALISATION, "mean_original": [0.3, 0.4, 0.5], "std_original": [0.2] * 3}
+    )
+    kd_model.build_model(
+        "resnet18",
+        "resnet34",
+        checkpoint_params={"teacher_pretrained_weights": "imagenet"},
+        arch_params={f"{who}_input_adapter": adapter},
+    )
+    recipe = kd_model.to_recipe(TRAIN)
+    assert recipe.teacher is not None
+    found = {"student": recipe.student.input, "teacher": recipe.teacher.input}
+    other = "teacher" if who == "student" else "student"
+    assert found[who] is not None
+    assert found[other] is not None
+    assert (found[who].mean, found[who].std) == ((0.5,) * 3, (0.5,) * 3)
+    assert (found[other].mean, found[other].std) == ((0.3, 0.4, 0.5), (0.2,) * 3)
+
+
 def test_a_file_of_the_teacher_wins_over_published_weights(folder: Path, tmp_path: Path) -> None:
     kd_model = tutorial(folder, tmp_path)
     with pytest.warns(UserWarning, match="and not the published ones"):

@@ -119,12 +119,11 @@ def _adapters(keys: Keys, student: dict[str, Any], teacher: dict[str, Any]) -> N
             "arch_params: teacher_input_adapter and student_input_adapter start from the same images, so "
             "mean_original and std_original must be the same in both."
         )
-    if (adapter := found["teacher"]) is not None:
-        _normalise(teacher, adapter.required)
-        # The images that it starts from are normalised for the student.
-        _normalise(student, adapter.original)
-    if (adapter := found["student"]) is not None:
-        _normalise(student, adapter.required)
+    original = next((adapter.original for adapter in found.values() if adapter is not None), None)
+    for entry, adapter in ((teacher, found["teacher"]), (student, found["student"])):
+        # The images are normalised as the originals say: that is how a network without an adapter gets them.
+        if (wanted := original if adapter is None else adapter.required) is not None:
+            _normalise(entry, wanted)
 
 
 def _normalise(entry: dict[str, Any], statistics: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
