@@ -229,6 +229,46 @@ def test_classes_of_the_mix_must_be_those_of_the_student(folder: Path, tmp_path:
         tutorial(folder, tmp_path, cutmix_params=params).to_recipe(TRAIN)
 
 
+@pytest.mark.filterwarnings("ignore:checkpoint_params")
+@pytest.mark.parametrize(
+    ("student", "teacher", "checkpoints", "message"),
+    [
+        (
+            1000,
+            1000,
+            {},
+            r"^student_arch_params\.num_classes and teacher_arch_params\.num_classes: data_dir holds 2 "
+            r"classes, given 1000; give 2\.$",
+        ),
+        (None, 3, {}, r"^teacher_arch_params\.num_classes: data_dir holds 2 classes, given 3; give 2\.$"),
+        (
+            None,
+            None,
+            {"teacher_pretrained_weights": "imagenet"},
+            r"^checkpoint_params\.teacher_pretrained_weights: published weights answer 1000 classes, and "
+            r"data_dir holds 2\. Give teacher_checkpoint_path",
+        ),
+        (
+            1000,
+            1000,
+            {"teacher_pretrained_weights": "imagenet"},
+            r"^student_arch_params\.num_classes: data_dir holds 2 classes, given 1000; give 2\. "
+            r"checkpoint_params\.teacher_pretrained_weights: published weights answer 1000",
+        ),
+    ],
+)
+def test_classes_must_be_those_of_the_folder(
+    folder: Path, tmp_path: Path, student: Any, teacher: Any, checkpoints: dict[str, Any], message: str
+) -> None:
+    """In this face's words: a recipe's `teacher.classes` cannot be given here."""
+    kd_model = tutorial(folder, tmp_path / "runs")
+    params = [{} if number is None else {"num_classes": number} for number in (student, teacher)]
+    kd_model.build_model("resnet18", "resnet34", *params, checkpoint_params=checkpoints)
+    with pytest.raises(InputError, match=message):
+        kd_model.train(TRAIN)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_class_weights_are_told_of() -> None:
     loss = sg.KDLogitsLoss(nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0])), distillation_loss_coeff=0.5)
     with pytest.warns(UserWarning, match="not over their weights"):

@@ -9,7 +9,7 @@ from limbeck.compat.super_gradients.networks import NormalizationAdapter, networ
 from limbeck.errors import InputError
 from limbeck.recipe.network import BLANK_MODELS
 
-__all__ = ["check_kd_module", "joined", "tell_of_eval_mode"]
+__all__ = ["check_classes", "check_kd_module", "joined", "tell_of_eval_mode"]
 
 _WHICH = Gone("of which network? Use student_pretrained_weights or teacher_pretrained_weights.")
 _CONTINUES = Gone("use load_checkpoint: a run's state is of both networks.", (False,))
@@ -68,6 +68,37 @@ def joined(
             f"{teacher_classes}; give both the same num_classes."
         )
     return {"student": student, "teacher": teacher}, resume
+
+
+def check_classes(networks: Mapping[str, Mapping[str, Any]], there: int) -> None:
+    """See whether both networks answer the classes of the data.
+
+    Args:
+        networks: as `joined` gives them; a number of classes that is not given is the data's.
+        there: the data's.
+
+    Raises:
+        InputError: one of them answers others.
+    """
+    given = {name: networks[name]["options"].get("num_classes") for name in ("student", "teacher")}
+    published = bool(networks["teacher"].get("pretrained"))  # its classes are not for the user to say
+    wrong = {
+        f"{name}_arch_params.num_classes": number
+        for name, number in given.items()
+        if number not in (None, there) and not (name == "teacher" and published)
+    }
+    said = []
+    if wrong:
+        number = next(iter(wrong.values()))
+        said.append(f"{' and '.join(wrong)}: data_dir holds {there} classes, given {number}; give {there}.")
+    if published and given["teacher"] != there:
+        said.append(
+            f"checkpoint_params.teacher_pretrained_weights: published weights answer {_IMAGENET} classes, "
+            f"and data_dir holds {there}. Give teacher_checkpoint_path, the weights of a teacher of these; "
+            "a recipe of limbeck's own picks them out of a published one's (teacher.classes)."
+        )
+    if said:
+        raise InputError(" ".join(said))
 
 
 def _checkpoints(keys: Keys, student: dict[str, Any], teacher: dict[str, Any]) -> bool:

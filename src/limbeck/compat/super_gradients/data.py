@@ -154,6 +154,13 @@ class ImageNetDatasetInterface:
         return found
 
     @property
+    def found(self) -> int:
+        """How many classes the folder holds."""
+        train = self.folder / "train"
+        inside = (train if train.is_dir() else self.folder).iterdir()
+        return sum(p.is_dir() and p.name != "unlabelled" and not p.name.startswith(".") for p in inside)
+
+    @property
     def watches(self) -> bool:
         """Whether there is a part to choose by."""
         own = all((self.folder / part).is_dir() for part in ("train", "val", "test"))

@@ -7,7 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from limbeck.compat.super_gradients.building import check_kd_module, joined, tell_of_eval_mode
+from limbeck.compat.super_gradients.building import (
+    check_classes,
+    check_kd_module,
+    joined,
+    tell_of_eval_mode,
+)
 from limbeck.compat.super_gradients.data import ImageNetDatasetInterface
 from limbeck.compat.super_gradients.keys import Gone, none_left
 from limbeck.compat.super_gradients.launch import MultiGPUMode, processes
@@ -210,6 +215,9 @@ class KDModel:
         none_left(others, "train", ("training_params",))
         self._train_params = training_params or {}
         recipe = self.to_recipe()
+        assert self._networks is not None
+        assert self._data is not None
+        check_classes(self._networks, self._data.found)
         there = (self.folder / "recipe.yaml").exists()
         if there and not self._resume:
             raise InputError(
