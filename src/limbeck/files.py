@@ -79,7 +79,7 @@ def alone(folder: Path, advice: str) -> Iterator[None]:
     except Timeout as error:
         raise InputError(f"{folder} is in use by another process; {advice}.") from error
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}.") from error
+        raise InputError(f"{folder}: cannot be used: {error.strerror}.") from error
     try:
         yield
     finally:

@@ -120,6 +120,8 @@ class Replaying:
     def _settled(self, role: str, seed: int, students: int) -> str:
         """How a training is taught: online, or by a cache with these settings, as JSON."""
         objective, spec = self.objective(role), self.spec
+        if not self._needed(role):
+            return ONLINE  # nothing is trained
         if objective.teacher_taps and not spec.features:
             if spec.when == "always":
                 self._refuse_layers(role, objective)

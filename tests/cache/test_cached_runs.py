@@ -243,6 +243,12 @@ def test_a_large_cache_is_not_made_unasked(beside: Path, monkeypatch: pytest.Mon
     assert any("a cache of its answers would take 7.68 kB" in line for line in said.lines)
 
 
+@pytest.mark.parametrize("spec", ["auto", 3])
+def test_without_a_training_nobody_is_asked(beside: Path, spec: Any) -> None:
+    run(recipe(beside, teacher__cache=spec, train__epochs=0), beside / "out")
+    assert not (beside / "caches").exists()
+
+
 def test_no_room_is_told_before_any_work(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         free = 100
