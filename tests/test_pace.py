@@ -293,3 +293,32 @@ def test_eight_bits_tell_their_drift_and_have_a_cache_of_their_own(
     assert sorted(found["made_from"]["teacher"]["backend"] for found in manifests) == ["exact", "int8"]
     for one, other in zip(losses(beside / "exact"), losses(beside / "int8"), strict=True):
         assert other == pytest.approx(one, rel=0.1)
+
+
+# Several processes
+
+
+class Second:
+    """The second of two processes: hears what the first one knows."""
+
+    main = False
+
+    def __init__(self, *words: str) -> None:
+        self.words = list(words)
+        self.waited = 0
+
+    def told(self, word: str) -> str:
+        return self.words.pop(0)
+
+    def first(self, action: Callable[[], object]) -> None:
+        self.waited += 1
+
+
+def test_a_process_that_comes_later_goes_the_way_of_the_first(beside: Path) -> None:
+    """What the first one has written meanwhile must not let it leave out a step that all wait for."""
+    kept = Kept(compile=True)
+    second = Second("null")
+    agreed = pace.Agreed(kept, second)  # type: ignore[arg-type]
+    assert agreed.chosen("compile") is None
+    agreed.choose("compile", False)
+    assert (second.waited, kept) == (1, {"compile": True})

@@ -6,7 +6,6 @@ repay that, and takes the fastest exact one. What was settled is kept in the run
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -87,7 +86,7 @@ class Equipping:
             backend = self._backend(teacher, settled)
         if settled is None:
             name = "eager" if backend is None else backend.name
-            runtime.first(partial(self.choices.choose, key, name))
+            self.choices.choose(key, name)
         if backend is not None:
             teacher.run_by(backend)
 

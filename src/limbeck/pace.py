@@ -5,6 +5,7 @@ and where the work ahead is long a compiled step is timed beside it. What was se
 state, so that a resumed run computes as it began.
 """
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from limbeck.recipe import Recipe
 from limbeck.schemes import Offline
 from limbeck.training.runtime import Runtime
 
-__all__ = ["COMPILES_FROM", "Choices", "Compiling", "Unkept", "Work", "seconds", "seconds_of_step"]
+__all__ = ["COMPILES_FROM", "Agreed", "Choices", "Compiling", "Unkept", "Work", "seconds", "seconds_of_step"]
 
 COMPILES_FROM = 600.0
 """Seconds of one training, not compiled, from which on compiling is tried: it takes 20 to 60 itself."""
@@ -57,6 +58,31 @@ class Unkept:
 
     def choose(self, what: str, value: Any) -> None:
         """Nothing is kept."""
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What the first of several processes knows and keeps, for all of them.
+
+    Each looking for itself, one that comes later would find what the first has just written, and the two
+    would part ways. All processes call these in the same order.
+
+    Attributes:
+        kept: where it lies.
+        runtime: whose processes they are.
+    """
+
+    kept: Choices
+    runtime: Runtime
+
+    def chosen(self, what: str) -> Any:
+        """What was settled before, as the first process sees it."""
+        known = self.kept.chosen(what) if self.runtime.main else None
+        return json.loads(self.runtime.told(json.dumps(known)))
+
+    def choose(self, what: str, value: Any) -> None:
+        """Keep what the first process settled."""
+        self.runtime.first(partial(self.kept.choose, what, value))
 
 
 @dataclass(frozen=True)
@@ -117,7 +143,7 @@ class Compiling:
         settled = self.choices.chosen("compile")
         if settled is None and scheme is not None:
             settled = self._pays(scheme())
-            self.work.runtime.first(partial(self.choices.choose, "compile", settled))
+            self.choices.choose("compile", settled)
         self.work.runtime.compile = bool(settled)
 
     def _pays(self, scheme: Offline) -> bool:

@@ -10,13 +10,12 @@ in the run's state, so that a resumed run goes on as it began.
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from limbeck.build import settings
 from limbeck.caching import Cache, sized
 from limbeck.errors import InputError
 from limbeck.objective import Objective
-from limbeck.pace import Work
+from limbeck.pace import Choices, Work
 from limbeck.phase import Interrupted
 from limbeck.progress import Display
 from limbeck.recipe import CacheSpec, Recipe
@@ -44,7 +43,8 @@ class Replaying:
     Attributes:
         work: what there is to do.
         display: where progress is shown.
-        folder: of the run, where it is kept what was settled.
+        folder: of the run.
+        choices: where it is kept what was settled.
         network: the teacher that reads these layers.
         objective: what a role learns from.
         equip: gives a teacher a faster way to be run.
@@ -53,6 +53,7 @@ class Replaying:
     work: Work
     display: Display
     folder: RunFolder
+    choices: Choices
     network: Callable[[list[str]], Frozen | None]
     objective: Callable[[str], Objective]
     equip: Callable[[Frozen], None]
@@ -92,10 +93,12 @@ class Replaying:
         for seed in dict.fromkeys(seed for _, seed in wanted):
             roles = [role for role, of in wanted if of == seed and self.objective(role).needs_teacher]
             for role in roles:
-                known = self.folder.chosen(_key(role, seed))
+                key = _key(role, seed)
+                known = self.choices.chosen(key)
                 found = self._settled(role, seed, len(roles)) if known is None else known
                 if known is None:
-                    self.work.runtime.first(partial(self.folder.choose, _key(role, seed), found))
+                    self.choices.choose(key, found)
+                    found = self.choices.chosen(key)  # of several processes, the first one's
                 if found != ONLINE:
                     self._make(role, seed, found, stop)
 
@@ -107,11 +110,11 @@ class Replaying:
         """
         if not self.replays(role, seed):
             return None
-        return self._cache(role, seed, _spec(self.spec, self.folder.chosen(_key(role, seed)))).answers()
+        return self._cache(role, seed, _spec(self.spec, self.choices.chosen(_key(role, seed)))).answers()
 
     def replays(self, role: str, seed: int) -> bool:
         """Whether it was settled that a training replays its teacher's answers."""
-        return self.folder.chosen(_key(role, seed)) not in (None, ONLINE)
+        return self.choices.chosen(_key(role, seed)) not in (None, ONLINE)
 
     def close(self) -> None:
         """Remove what was made for this run alone."""

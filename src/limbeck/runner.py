@@ -32,7 +32,7 @@ from limbeck.jobs import side_by_side
 from limbeck.journal import Journal
 from limbeck.objective import Objective
 from limbeck.outcome import Outcome
-from limbeck.pace import Compiling, Work
+from limbeck.pace import Agreed, Compiling, Work
 from limbeck.pairing import settle_layers
 from limbeck.phase import Interrupted, Phase
 from limbeck.progress import Display, Silent
@@ -154,10 +154,11 @@ class Run:
         self.recipe = settle_layers(self.recipe, self.data, self.display)
         self.teaching = Teaching(self.recipe, self.data, self.runtime, self.display, self._phase)
         work = Work(self.recipe, self.data, self.runtime)
-        self.compiling = Compiling(work, self.display, self.folder)
-        self.equip = Equipping(work, self.display, self.folder, self._objective(self._taught[0]))
+        choices = Agreed(self.folder, self.runtime)
+        self.compiling = Compiling(work, self.display, choices)
+        self.equip = Equipping(work, self.display, choices, self._objective(self._taught[0]))
         self.replaying = Replaying(
-            work, self.display, self.folder, self.teaching.network, self._objective, self.equip
+            work, self.display, self.folder, choices, self.teaching.network, self._objective, self.equip
         )
 
     def _claim(self) -> None:
