@@ -22,6 +22,7 @@ from limbeck.data.plans import Plan
 from limbeck.data.samples import ItemSamples, Samples, TensorSamples
 from limbeck.inputs import InputAdapter
 from limbeck.taps import Tapped
+from limbeck.training.sharding import gathered
 
 __all__ = ["key_of", "made_from", "network_hash"]
 
@@ -89,7 +90,8 @@ def network_hash(network: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, value in network.state_dict().items():
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        plain = value.detach().cpu().contiguous()
+        # One at a time: a teacher that is shared out among processes may not fit into one of them.
+        plain = gathered(value.detach(), keep=True).cpu().contiguous()
         digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
     return digest.hexdigest()
 
