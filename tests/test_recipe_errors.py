@@ -174,7 +174,10 @@ CASES = [
         ["data.labels: must be at most data.samples (5), given 10"],
     ),
     ("scheme=onlin", ['scheme.name: unknown scheme "onlin". Did you mean "online"?']),
-    ("scheme.peers=3", ['scheme: unknown key "peers"']),
+    ("scheme.peers=3", ["scheme.peers: offline has none; it is for online"]),
+    ("scheme.kind=mutual", ["scheme.kind: offline has none; it is for online and own"]),
+    ("scheme={name: online, peers: 3}", ["teacher: with the scheme online peers teach each other"]),
+    ("scheme=own", ["teacher: with the scheme own the student teaches itself"]),
     ("objective.kdd=1", ['objective.kdd: unknown method "kdd". Did you mean "kd"?']),
     (
         "objective.soft={method: decoupled_k}",
@@ -212,7 +215,7 @@ CASES = [
     ("chain=[]", ["chain: not yet supported"]),
     ("weighting=confidence", ["weighting: not yet supported"]),
     ("teacher=[{model: a}]", ["teacher as a list (several teachers): not yet supported"]),
-    ("scheme={name: online, peers: 3}", ['scheme "online": not yet supported']),
+    ("scheme=data_free", ['scheme "data_free": not yet supported']),
 ]
 
 

@@ -2,20 +2,19 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.data.loader import evaluation_batches
 from limbeck.data.samples import Samples
 from limbeck.evaluation.metrics import Evaluation, evaluate
 from limbeck.knowledge import Batch
-from limbeck.taps import Tapped
 from limbeck.training.runtime import Runtime
 
 __all__ = ["ask"]
 
 
 def ask(
-    network: Tapped,
+    network: nn.Module,
     samples: Samples,
     runtime: Runtime,
     size: int,
@@ -27,7 +26,7 @@ def ask(
     """Evaluate a network on a split, in eval mode, over all processes; its mode is restored.
 
     Args:
-        network: what is evaluated.
+        network: what is evaluated: input -> `Knowledge`.
         samples: the split.
         runtime: where; its precision is that of the training, so autocast is on where that has it.
         size: samples in one batch.

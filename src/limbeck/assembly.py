@@ -12,10 +12,11 @@ from limbeck.errors import InputError
 from limbeck.knowledge import Batch
 from limbeck.methods.base import Probe
 from limbeck.objective import Objective
-from limbeck.schemes import Offline
+from limbeck.schemes import Offline, Scheme
 from limbeck.staging import Staged
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
+from limbeck.teachers.base import Speaker
 from limbeck.training.runtime import Runtime
 
 __all__ = ["make_scheme", "rehearse", "setup"]
@@ -41,10 +42,12 @@ def make_scheme(
         seed,
         torch.as_tensor(train.targets),
     )
-    return Offline(tapped, objective, teacher)
+    scheme = Offline(tapped, objective, teacher)
+    scheme.composed = model is not student.model
+    return scheme
 
 
-def rehearse(scheme: Offline, data: Data, runtime: Runtime) -> None:
+def rehearse(scheme: Scheme, data: Data, runtime: Runtime) -> None:
     """One forward pass of every stage on a few samples, so that what cannot work is told before training.
 
     Nothing is compiled, and nothing learns; the scheme is not to be trained afterwards.
@@ -55,14 +58,16 @@ def rehearse(scheme: Offline, data: Data, runtime: Runtime) -> None:
     few = np.arange(min(PROBE_SAMPLES, len(data.train)), dtype=np.int64)
     batch = runtime.put(data.train.take(few, 0, 0))
     count = len(scheme.objective.stages) + 1 if isinstance(scheme.objective, Staged) else 1
-    runtime.place(scheme, scheme.trains, learns=True)
-    teacher = scheme.teacher.network if isinstance(scheme.teacher, Frozen) else None
-    if isinstance(scheme.teacher, Frozen):
-        scheme.teacher.place(runtime, compiles=False)
+    frozen = scheme.teacher if isinstance(scheme, Offline) and isinstance(scheme.teacher, Frozen) else None
+    if frozen is None:
+        scheme.place(runtime)
+    else:
+        runtime.place(scheme, scheme.trains, learns=True)
+        frozen.place(runtime, compiles=False)
     scheme.train()
-    with torch.no_grad(), eager(scheme if teacher is None else teacher), runtime.autocast():
+    with torch.no_grad(), eager(scheme if frozen is None else frozen.network), runtime.autocast():
         for number in range(count):
-            scheme.objective.enter(number)
+            scheme.enter(number)
             try:
                 scheme(batch, scheme.teach(batch))
             except InputError:
@@ -74,7 +79,7 @@ def rehearse(scheme: Offline, data: Data, runtime: Runtime) -> None:
 def setup(
     student: Tapped,
     objective: Objective,
-    teacher: Frozen | None,
+    teacher: Speaker | None,
     batch: Batch,
     samples: int,
     classes: int,

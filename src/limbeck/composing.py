@@ -14,6 +14,7 @@ from limbeck.objective import Objective
 from limbeck.students.reused_head import HeadNotes, ReusedHead
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
+from limbeck.teachers.base import Speaker
 
 __all__ = ["compose", "is_composite", "notes_of", "recompose", "student_head", "teacher_head"]
 
@@ -77,7 +78,7 @@ def student_head(student: Tapped, batch: Batch) -> nn.Linear | None:
     return found.module if found is not None and isinstance(found.module, nn.Linear) else None
 
 
-def teacher_head(teacher: Frozen, batch: Batch) -> nn.Linear | None:
+def teacher_head(teacher: Speaker, batch: Batch) -> nn.Linear | None:
     """The teacher's likewise, for the classes that are asked for: a copy, where these are not all."""
     found = student_head(teacher.network, batch)
     return None if found is None else _chosen(found, teacher.classes)

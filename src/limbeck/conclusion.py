@@ -202,6 +202,7 @@ def _result(
             "latency_ms": timed["student"],
         },
         "gain": _gain(control, students, metric),
+        **_others(students),
         **_stages(recipe.stages),
         "exports": exports,
         "seconds": {
@@ -244,6 +245,18 @@ def _figures(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
     if further:
         found["metrics"] = {name: [o.evaluation["metrics"][name] for o in outcomes] for name in further}
     return found
+
+
+def _others(outcomes: list[Outcome]) -> dict[str, Any]:
+    """What learned beside the student, under its scheme's word for it: figures by network, each by seed."""
+    first = outcomes[0].evaluation.get("others", {})
+    return {
+        word: {
+            name: {figure: [o.evaluation["others"][word][name][figure] for o in outcomes] for figure in found}
+            for name, found in networks.items()
+        }
+        for word, networks in first.items()
+    }
 
 
 def _environment(runtime: Runtime) -> dict[str, Any]:

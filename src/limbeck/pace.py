@@ -21,7 +21,7 @@ from limbeck.feeding import cut
 from limbeck.knowledge import Batch
 from limbeck.progress import Display
 from limbeck.recipe import Recipe
-from limbeck.schemes import Offline
+from limbeck.schemes import Scheme
 from limbeck.training.runtime import Runtime
 
 __all__ = ["COMPILES_FROM", "Agreed", "Choices", "Compiling", "Unkept", "Work", "seconds", "seconds_of_step"]
@@ -131,7 +131,7 @@ class Compiling:
     display: Display
     choices: Choices
 
-    def settle(self, scheme: Callable[[], Offline] | None) -> None:
+    def settle(self, scheme: Callable[[], Scheme] | None) -> None:
         """Settle for all trainings.
 
         Args:
@@ -146,7 +146,7 @@ class Compiling:
             self.choices.choose("compile", settled)
         self.work.runtime.compile = bool(settled)
 
-    def _pays(self, scheme: Offline) -> bool:
+    def _pays(self, scheme: Scheme) -> bool:
         """Whether a compiled step is faster, where that is worth trying."""
         runtime = self.work.runtime
         if any(runtime.shards(part) for part in ("teacher", "student")):
@@ -174,7 +174,7 @@ class Compiling:
         return runtime.told(str(pays)) == "True"
 
 
-def seconds_of_step(scheme: Offline, batch: Batch, runtime: Runtime) -> float:
+def seconds_of_step(scheme: Scheme, batch: Batch, runtime: Runtime) -> float:
     """Seconds of one step, forward and back, without learning from it.
 
     Args:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck import models, weights
 from limbeck.asking import ask
@@ -24,7 +24,7 @@ from limbeck.models.run import notes
 from limbeck.outcome import Outcome, epoch_figures, epoch_line, finite, worth_a_line
 from limbeck.picturing import pictured
 from limbeck.progress import Display
-from limbeck.schemes import Offline, Scheme
+from limbeck.schemes import Scheme
 from limbeck.staging import spans
 from limbeck.tracking import Tracked
 from limbeck.training.ahead import batches_ahead
@@ -111,7 +111,7 @@ class Phase:
         """The weights in the end."""
         return self.folder / f"{'teacher' if self.role == 'teacher' else 'student'}.safetensors"
 
-    def run(self, scheme: Offline, teacher_logits: Tensor | None = None) -> Outcome:
+    def run(self, scheme: Scheme, teacher_logits: Tensor | None = None) -> Outcome:
         """Train, evaluate and save; goes on from the newest state where there is one.
 
         Raises:
@@ -126,7 +126,7 @@ class Phase:
             if self._tracked is not None:
                 self._tracked.close()
 
-    def _run(self, scheme: Offline, teacher_logits: Tensor | None) -> Outcome:
+    def _run(self, scheme: Scheme, teacher_logits: Tensor | None) -> Outcome:
         loader = self._loader()
         memory = Memory(States(self.states), self.runtime, self.save_every)
         choosing = self._choosing(memory)
@@ -137,7 +137,7 @@ class Phase:
             ema = self._ema(scheme, len(loader))
             for number in range(memory.stage, len(stages)):
                 memory.stage = number
-                scheme.objective.enter(number)
+                scheme.enter(number)
                 settings, span = stages[number]
                 size = self.batch_size // (self.runtime.world * settings.accumulate)
                 ahead = batches_ahead(self.ahead, size, self.runtime)
@@ -149,7 +149,7 @@ class Phase:
                 ema.settle()
             return self._finish(scheme, memory, choosing, teacher_logits, trainer.saved_step)
 
-    def _show(self, scheme: Offline, outcome: Outcome, teacher_logits: Tensor | None, step: int) -> None:
+    def _show(self, scheme: Scheme, outcome: Outcome, teacher_logits: Tensor | None, step: int) -> None:
         """Send the final figures to the trackers, and a picture of some samples."""
         if self.track is None:
             return
@@ -158,7 +158,7 @@ class Phase:
         if self._tracked is not None:
             self._tracked.finish(outcome.evaluation, pixels, step)
 
-    def _ema(self, scheme: Offline, steps: int) -> Ema | None:
+    def _ema(self, scheme: Scheme, steps: int) -> Ema | None:
         """The average of the student's weights, over all stages."""
         if self.settings.ema is None:
             return None
@@ -268,7 +268,7 @@ class Phase:
 
     def _finish(
         self,
-        scheme: Offline,
+        scheme: Scheme,
         memory: Memory,
         choosing: Choosing | None,
         teacher_logits: Tensor | None,
@@ -286,6 +286,9 @@ class Phase:
                 network, self.settings.epochs, lambda: (ask_test(), self._ask(scheme, held_out))
             )
             figures = {**found.to_json(), "validation": valid.figure("accuracy"), **chosen}
+        others = {name: self._ask_other(scheme, one) for name, one in scheme.further().items()}
+        if others:
+            figures["others"] = {scheme.others: others}
         outcome = Outcome(figures, memory.history, memory.seconds, self._file)
         # Before the training counts as done: a kill in between must not lose it.
         self._show(scheme, outcome, teacher_logits, step)
@@ -294,11 +297,25 @@ class Phase:
         self.runtime.first(memory.states.clear)
         return outcome
 
-    def _save(self, scheme: Offline, state: Mapping[str, Tensor], outcome: Outcome) -> None:
+    def _ask_other(self, scheme: Scheme, network: nn.Module) -> dict[str, Any]:
+        """The final figures of a network that learned beside the student."""
+        with opened(scheme):
+            found, _ = ask(
+                network,
+                self.data.test,
+                self.runtime,
+                self.eval_batch_size,
+                classes=len(self.data.classes),
+                workers=self.workers,
+            )
+        return {name: found.figure(name) for name in ("accuracy", "loss", "ece")}
+
+    def _save(self, scheme: Scheme, state: Mapping[str, Tensor], outcome: Outcome) -> None:
         train = self.data.train
         student = scheme.student.model
         shape = notes(classes=len(self.data.classes), channels=train.channels, size=train.size)
-        composed = {} if scheme.objective.reused is None else notes_of(student)
-        weights.save(state, outcome.file, {**shape, **composed})
+        for name, other in scheme.kept().items():
+            weights.save(other.state_dict(), self.folder / f"{name}.safetensors", shape)
+        weights.save(state, outcome.file, {**shape, **(notes_of(student) if scheme.composed else {})})
         # Written last: a phase with this record is done.
         outcome.write(role=self.role, seed=self.seed, parameters=models.parameters(student))

@@ -10,7 +10,7 @@ from limbeck.data import Data, Plan
 from limbeck.errors import InputError
 from limbeck.recipe import ControlSpec, Recipe
 from limbeck.runfolder import RunFolder
-from limbeck.schemes import Offline
+from limbeck.schemes import Scheme
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.runtime import Runtime
 from limbeck.training.shard_trial import try_optimizer
@@ -37,7 +37,7 @@ def check_shared(runtime: Runtime, folder: RunFolder) -> None:
         )
 
 
-def try_plans(recipe: Recipe, data: Data, runtime: Runtime, scheme: Offline) -> None:
+def try_plans(recipe: Recipe, data: Data, runtime: Runtime, scheme: Scheme) -> None:
     """Build the optimiser, the schedule and the plan of every training once.
 
     Args:

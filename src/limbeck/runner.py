@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from limbeck.arranging import scheme_for
 from limbeck.assembly import make_scheme, rehearse
 from limbeck.build import (
     checkpoint,
@@ -40,7 +41,7 @@ from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.rehearsal import check_shared, try_plans
 from limbeck.replaying import Replaying
 from limbeck.runfolder import RunFolder
-from limbeck.schemes import Offline
+from limbeck.schemes import Offline, Scheme
 from limbeck.stopping import Stop
 from limbeck.teachers import Frozen
 from limbeck.teaching import Teaching, teachers_objective
@@ -177,7 +178,8 @@ class Run:
         for role in self.roles:
             objective = self._objective(role)
             teacher = self.teaching.stand_in(objective.teacher_taps) if objective.needs_teacher else None
-            scheme = make_scheme(make_student(recipe, data, seed), objective, teacher, data, seed)
+            student = make_student(recipe, data, seed)
+            scheme = scheme_for(recipe, role, data, seed, student, objective, teacher)
             rehearse(scheme, data, self.runtime)
             if teacher is not None:
                 self.equip.check(teacher)
@@ -258,19 +260,20 @@ class Run:
         with self.folder.training(role, seed) if self.runtime.main else contextlib.nullcontext():
             return self._train(phase, role, seed)
 
-    def _scheme(self, role: str, seed: int) -> Offline:
+    def _scheme(self, role: str, seed: int) -> Scheme:
         student = make_student(self.recipe, self.data, seed)
         objective = self._objective(role)
         teacher = self.teaching.network(objective.teacher_taps) if objective.needs_teacher else None
-        return make_scheme(student, objective, teacher, self.data, seed)
+        return scheme_for(self.recipe, role, self.data, seed, student, objective, teacher)
 
     def _train(self, phase: Phase, role: str, seed: int) -> Outcome:
         scheme = self._scheme(role, seed)
         replayed = self.replaying.teacher(role, seed)
-        if replayed is not None:
-            scheme.teacher = replayed
-        elif isinstance(scheme.teacher, Frozen):
-            self.equip(scheme.teacher)
+        if isinstance(scheme, Offline):
+            if replayed is not None:
+                scheme.teacher = replayed
+            elif isinstance(scheme.teacher, Frozen):
+                self.equip(scheme.teacher)
         return phase.run(scheme, self.teaching.logits)
 
     def _training(self, role: str, seed: int) -> Phase:

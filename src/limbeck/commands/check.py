@@ -44,7 +44,8 @@ def _show(found: dict[str, Any]) -> None:
     for role in ("teacher", "student"):
         network = found[role]
         if network is None:
-            lines.append(f"{role:9} none: plain training")
+            plain = found["scheme"]["name"] == "offline"
+            lines += [f"{role:9} none: plain training"] if plain else []
             continue
         work = network["multiply_adds"]
         first = ", trained first" if network.get("trained_first") else ""
@@ -53,6 +54,7 @@ def _show(found: dict[str, Any]) -> None:
             + (f", {count(work)} multiply-adds" if work else "")
             + first
         )
+    lines += _scheme_lines(found["scheme"])
     for stage in found["stages"]:
         what = "the student" if stage["trains"] == "student" else "the method's own layers"
         plural = "" if stage["epochs"] == 1 else "s"
@@ -66,6 +68,18 @@ def _show(found: dict[str, Any]) -> None:
     lines += [f"speed     {text}" for text in speed_lines(found["speed"])]
     lines += [f"warning   {text}" for text in found["warnings"]]
     typer.echo("\n".join(lines))
+
+
+def _scheme_lines(scheme: dict[str, Any]) -> list[str]:
+    """Who teaches whom; a fixed teacher and its student need no words."""
+    if scheme["name"] == "offline":
+        return []
+    lines = [f"{name:9} {count:,} parameters" for name, count in scheme["networks"].items()]
+    lines.append(f"scheme    {scheme['name']}, {scheme['kind']}")
+    for lesson in scheme["lessons"]:
+        sources, terms = (", ".join(lesson[key]) for key in ("from", "terms"))
+        lines.append(f"          {lesson['learner']} ← {sources}, by {terms}")
+    return lines
 
 
 def _term_lines(terms: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from limbeck import methods, models
+from limbeck.arranging import kind_of, scheme_for
 from limbeck.assembly import make_scheme
 from limbeck.build import (
     control_objective,
@@ -27,7 +28,8 @@ from limbeck.objective import Objective
 from limbeck.pace import LONG, SMALL, Work
 from limbeck.pairing import cautions, settle_layers
 from limbeck.recipe import ControlSpec, Recipe, TermSpec
-from limbeck.schemes import Offline
+from limbeck.schemes import Scheme
+from limbeck.schemes.catalogue import name_of
 from limbeck.staging import spans
 from limbeck.tracking import check as check_trackers
 from limbeck.training.runtime import Runtime
@@ -58,7 +60,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
     teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
     control = _try_control(recipe, objective, data, runtime, len(plan)) if recipe.has_control else 0.0
     student = make_student(recipe, data, seed)
-    scheme = make_scheme(student, objective, teacher, data, seed)
+    scheme = scheme_for(recipe, "student", data, seed, student, objective, teacher)
     stages, one = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, len(plan))
     speed = hastened(Work(recipe, data, runtime), objective, teacher, one)
     # A control's step lacks the teacher, so that its own time is a little less than the student's.
@@ -69,6 +71,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
         "data": _describe(data, recipe),
         "student": {"model": recipe.student.model, **_network(student.model, student.adapter, data)},
         "teacher": None,
+        "scheme": _scheme(recipe, scheme),
         "stages": stages[:-1],
         "terms": stages[-1]["terms"],
         "steps": {"per_epoch": len(plan), "total": len(plan) * sum(s["epochs"] for s in stages)},
@@ -113,6 +116,19 @@ def _warnings(recipe: Recipe, data: Data) -> list[str]:
     return found
 
 
+def _scheme(recipe: Recipe, scheme: Scheme) -> dict[str, Any]:
+    """Who teaches whom, by which terms."""
+    return {
+        "name": recipe.scheme.name,
+        "kind": None if recipe.scheme.name == "offline" else name_of(kind_of(recipe)),
+        "lessons": [
+            {"learner": one.learner, "from": list(one.sources), "terms": list(one.terms)}
+            for one in scheme.lessons()
+        ],
+        "networks": {name: models.parameters(network) for name, network in scheme.kept().items()},
+    }
+
+
 def _prepares(recipe: Recipe, name: str, term: TermSpec) -> bool:
     return methods.get(term.method or name, beside=recipe.beside).stage == "layers" and not term.silent
 
@@ -147,12 +163,12 @@ def _try_control(
 
 
 def _try_stages(
-    scheme: Offline, whole: Training, batch_size: int, data: Data, runtime: Runtime, steps: int
+    scheme: Scheme, whole: Training, batch_size: int, data: Data, runtime: Runtime, steps: int
 ) -> tuple[list[dict[str, Any]], float]:
     """What each stage of the student's training is, the objective itself last, and the seconds of all."""
     found, seconds = [], 0.0
     for number, (chosen, span) in enumerate(spans(scheme.objective, whole)):
-        scheme.objective.enter(number)
+        scheme.enter(number)
         losses, per_step = _try(scheme, chosen, batch_size, data, runtime, steps)
         epochs = (whole.epochs if span.last is None else span.last) - span.first
         seconds += epochs * steps * per_step
@@ -163,7 +179,7 @@ def _try_stages(
 
 
 def _try(
-    scheme: Offline,
+    scheme: Scheme,
     chosen: Training,
     batch_size: int,
     data: Data,

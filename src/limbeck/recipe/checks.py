@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.errors import InputError, unknown
 from limbeck.reading import shown
 from limbeck.recipe.base import METHOD_NAME
+from limbeck.recipe.scheming import check_scheme, check_student
 
 if TYPE_CHECKING:
     from limbeck.methods.base import Method
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_recipe", "check_supported"]
 
-SCHEMES = ("offline",)
-_LATER_SCHEMES = ("online", "own", "data_free", "on_policy")
+_LATER_SCHEMES = ("data_free", "on_policy")
 _LATER_KEYS = ("chain", "weighting")
 _LATER_TEACHER_KEYS = ("weighting",)
 # One process group, one device: what `train` says of them holds for teacher and control as well.
@@ -55,8 +55,8 @@ def check_recipe(recipe: "Recipe", where: str) -> None:
     Raises:
         InputError: the place and what to do about it.
     """
-    _check_scheme(recipe, where)
-    _check_student(recipe.student, where)
+    check_scheme(recipe, where)
+    check_student(recipe.student, f"{where}: student")
     if recipe.teacher is not None:
         _check_teacher(recipe.teacher, where)
     if recipe.data.labels and recipe.data.samples and recipe.data.labels > recipe.data.samples:
@@ -66,20 +66,6 @@ def check_recipe(recipe: "Recipe", where: str) -> None:
         )
     _check_common(recipe, where)
     _check_objectives(recipe, where)
-
-
-def _check_scheme(recipe: "Recipe", where: str) -> None:
-    if recipe.scheme.name not in SCHEMES:
-        raise unknown("scheme", recipe.scheme.name, (*SCHEMES, *_LATER_SCHEMES), f"{where}: scheme.name")
-    for key in recipe.scheme.options:
-        raise unknown("key", key, ["name"], f"{where}: scheme")
-
-
-def _check_student(student: "Network", where: str) -> None:
-    for key in ("classes", "train", "objective", "blank", "cache", "backend", "ahead"):
-        if getattr(student, key):
-            hint = " How the student is trained stands at the top of the recipe." if key != "classes" else ""
-            raise InputError(f"{where}: student.{key}: only a teacher has this key.{hint}")
 
 
 def with_reused_head(recipe: "Recipe", where: str) -> dict[str, Any] | None:
@@ -133,7 +119,7 @@ def _check_common(recipe: "Recipe", where: str) -> None:
 
 
 def _check_objectives(recipe: "Recipe", where: str) -> None:
-    alone = recipe.teacher is None
+    alone = not recipe.is_taught
     labelled = False
     for keys, terms in recipe.objectives().items():
         found = _check_terms(recipe, terms, ".".join(map(str, keys)), where, labels_only=alone)
@@ -192,7 +178,7 @@ def _check_terms(
             raise InputError(f'{at}: a term must not be called "{name}": that is the name of the sum.')
         kind = _check_method(recipe, name, term, at)
         if labels_only and kind.kind != "label":
-            why = "there is no teacher" if recipe.teacher is None else "only label terms make sense"
+            why = "only label terms make sense" if recipe.is_taught else "there is no teacher"
             raise InputError(f"{at}: this term compares with a teacher, but {why} here.")
         labelled |= kind.kind == "label" and not term.silent
     if all(term.silent for term in terms.values()):

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, mo
 from limbeck.errors import InputError
 from limbeck.overrides import apply_overrides
 from limbeck.reading import read_yaml, shown, write_yaml
-from limbeck.recipe.base import LIST, MAPPING, NUMBER, RUN_NAME, SWITCH, Open, Part, kind_of
+from limbeck.recipe.base import LIST, MAPPING, NUMBER, RUN_NAME, SWITCH, Part, kind_of
 from limbeck.recipe.checks import check_recipe, check_supported, with_reused_head
 from limbeck.recipe.data import DataSpec
 from limbeck.recipe.messages import explain
@@ -17,6 +17,7 @@ from limbeck.recipe.metrics import Metrics
 from limbeck.recipe.network import Network
 from limbeck.recipe.objective import Terms
 from limbeck.recipe.plain import plain
+from limbeck.recipe.scheme import SchemeSpec
 from limbeck.recipe.spreading import shrunk, spread
 from limbeck.recipe.stages import Stages, last_stage_as_objective, with_first_stages
 from limbeck.recipe.training import TrainSpec, check_schedules
@@ -30,13 +31,6 @@ Seeds = Annotated[
     | Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000, strict=False), Tag(LIST)],
     Discriminator(kind_of),
 ]
-
-
-class SchemeSpec(Open):
-    """Who teaches whom; a bare word is its name."""
-
-    name: Annotated[str, Field(min_length=1)] = "offline"
-    """offline: a fixed teacher teaches one student."""
 
 
 class ControlSpec(Part):
@@ -76,7 +70,7 @@ class Recipe(Part):
     stages: Stages | None = None
     """What comes before the objective: [{name, epochs, objective, …}]; null: what its methods' papers say."""
     scheme: SchemeSpec = SchemeSpec()
-    """Who teaches whom: offline."""
+    """Who teaches whom: offline; {name: online, kind, peers}; {name: own, kind}."""
     train: TrainSpec
     """How the student is trained."""
     control: Annotated[
@@ -189,9 +183,14 @@ class Recipe(Part):
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
     @property
+    def is_taught(self) -> bool:
+        """Whether there is more to learn from than labels: a teacher, or peers, or the student itself."""
+        return self.teacher is not None or self.scheme.name != "offline"
+
+    @property
     def has_control(self) -> bool:
         """Whether a control is trained. Plain training would only be repeated, so it has none by default."""
-        wanted = isinstance(self.control, ControlSpec) or (self.control and self.teacher is not None)
+        wanted = isinstance(self.control, ControlSpec) or (self.control and self.is_taught)
         return wanted and self.train.epochs > 0
 
     def parts(self) -> dict[tuple[str, ...], "Recipe | VariantSpec"]:

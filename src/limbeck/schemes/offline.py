@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.objective import Objective
-from limbeck.schemes.base import Scheme
+from limbeck.schemes.base import Lesson, Scheme
 from limbeck.taps import Tapped
 from limbeck.teachers.base import Teacher
 
 if TYPE_CHECKING:
     from limbeck.training.runtime import Runtime
 
-__all__ = ["Offline"]
+__all__ = ["Offline", "lessons_of"]
 
 
 class Offline(Scheme):
@@ -60,13 +60,14 @@ class Offline(Scheme):
         losses: dict[str, Tensor] = self.objective(said, teaching, batch)
         return losses
 
+    def lessons(self) -> list[Lesson]:
+        """The student from labels and teacher."""
+        return lessons_of(self.objective.current, self.trains, ("teacher",))
+
     def place(self, runtime: "Runtime") -> None:
-        runtime.place(self, self.trains, learns=True)
+        super().place(runtime)
         if self.teacher is not None:
             self.teacher.place(runtime)
-
-    def before_step(self, epoch: float) -> None:
-        self.objective.before_step(epoch)
 
     def after_step(self) -> None:
         if self.teacher is not None:
@@ -78,3 +79,11 @@ class Offline(Scheme):
     def load_teacher_state(self, state: dict[str, Tensor]) -> None:
         if self.teacher is not None:
             self.teacher.load_state(state)
+
+
+def lessons_of(objective: Objective, learner: str, teachers: tuple[str, ...]) -> list[Lesson]:
+    """Who one learner learns from: labels, and these teachers, as the terms of its objective say."""
+    by_labels = tuple(n for n in objective.terms if objective.method(n).kind == "label")
+    others = tuple(n for n in objective.terms if n not in by_labels)
+    found = [Lesson(learner, ("labels",), by_labels)] if by_labels else []
+    return [*found, Lesson(learner, teachers, others)] if others else found

@@ -1,0 +1,114 @@
+"""The scheme of a recipe: teacher and student, peers that teach each other, or one that teaches itself."""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+
+from limbeck.assembly import make_scheme, setup
+from limbeck.build import Prepared, make_objective, prepare, probe_batch
+from limbeck.data import Data
+from limbeck.errors import InputError
+from limbeck.objective import Objective
+from limbeck.recipe import Network, Recipe
+from limbeck.schemes.base import Kind, Scheme, Setting
+from limbeck.schemes.catalogue import get
+from limbeck.taps import Tapped
+from limbeck.teachers import Frozen
+
+__all__ = ["arrange", "scheme_for"]
+
+DEFAULT_KIND = {"online": "mutual"}
+PEERS = 2
+
+
+def scheme_for(
+    recipe: Recipe,
+    role: str,
+    data: Data,
+    seed: int,
+    student: Prepared,
+    objective: Objective,
+    teacher: Frozen | None,
+) -> Scheme:
+    """What the training of a role trains; a control is taught by nobody, whatever the scheme.
+
+    Raises:
+        InputError: networks, terms and scheme do not fit together.
+    """
+    if recipe.scheme.name == "offline" or role == "control":
+        return make_scheme(student, objective, teacher, data, seed)
+    return arrange(recipe, data, seed, student, objective)
+
+
+def arrange(recipe: Recipe, data: Data, seed: int, student: Prepared, objective: Objective) -> Kind:
+    """The recipe's scheme, with all that it owns.
+
+    Args:
+        recipe: its scheme is online or own.
+        data: what is learnt from.
+        seed: of the training.
+        student: with its first weights, which are those of its control.
+        objective: what it learns from.
+
+    Raises:
+        InputError: networks, terms and scheme do not fit together.
+    """
+    kind = kind_of(recipe)
+    spec = recipe.scheme
+    setting = Setting(
+        samples=data.train,
+        classes=len(data.classes),
+        seed=seed,
+        epochs=recipe.train.epochs,
+        probe=probe_batch(data),
+        objective=lambda: make_objective(recipe.objective, recipe.beside),
+        peers=_peers(recipe, data, seed) if spec.name == "online" else {},
+        generator=torch.Generator().manual_seed(seed),
+    )
+    try:
+        plain = Tapped(student.model, (), student.adapter, who="student")
+        model = kind.compose(plain, setting, **spec.options)
+        tapped = Tapped(model, objective.student_taps, student.adapter, who="student")
+        scheme = kind(tapped, objective, setting, **spec.options)
+        scheme.composed = model is not student.model
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"scheme: {error}") from error
+    for learner, own, source in scheme.learners():
+        setup(
+            learner,
+            own,
+            source,
+            setting.probe,
+            len(data.train),
+            len(data.classes),
+            seed,
+            torch.as_tensor(data.train.targets),
+        )
+    return scheme
+
+
+def kind_of(recipe: Recipe) -> type[Kind]:
+    """The class of the recipe's scheme, which is online or own."""
+    spec = recipe.scheme
+    return get(spec.name, spec.kind or DEFAULT_KIND[spec.name])
+
+
+def _peers(recipe: Recipe, data: Data, seed: int) -> Mapping[str, Tapped]:
+    """The networks beside the student, each with first weights of its own."""
+    spec = recipe.scheme.peers or PEERS
+    networks: tuple[Network, ...] = (recipe.student,) * (spec - 1) if isinstance(spec, int) else spec
+    found = {}
+    for number, network in enumerate(networks, 2):
+        name = f"peer-{number}"
+        torch.manual_seed(_keyed(seed, name))
+        built = prepare(network, data, where=f"scheme.peers.{number - 2}", beside=recipe.beside)
+        found[name] = Tapped(built.model, (), built.adapter, who=name)
+    return found
+
+
+def _keyed(seed: int, name: str) -> int:
+    """A seed for each peer of each seed: seed + 1 would give it the weights of another run's student."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest())

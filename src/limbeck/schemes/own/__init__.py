@@ -1,0 +1,1 @@
+"""Self-distillation: a network that learns from itself. One file a kind."""
