@@ -252,7 +252,12 @@ def _others(outcomes: list[Outcome]) -> dict[str, Any]:
     first = outcomes[0].evaluation.get("others", {})
     return {
         word: {
-            name: {figure: [o.evaluation["others"][word][name][figure] for o in outcomes] for figure in found}
+            name: {
+                figure: value
+                if figure == "parameters"
+                else [o.evaluation["others"][word][name][figure] for o in outcomes]
+                for figure, value in found.items()
+            }
             for name, found in networks.items()
         }
         for word, networks in first.items()

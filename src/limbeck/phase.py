@@ -308,7 +308,8 @@ class Phase:
                 classes=len(self.data.classes),
                 workers=self.workers,
             )
-        return {name: found.figure(name) for name in ("accuracy", "loss", "ece")}
+        figures: dict[str, Any] = {name: found.figure(name) for name in ("accuracy", "loss", "ece")}
+        return {**figures, "parameters": models.parameters(network)}
 
     def _save(self, scheme: Scheme, state: Mapping[str, Tensor], outcome: Outcome) -> None:
         train = self.data.train

@@ -284,3 +284,20 @@ def test_what_was_taken_and_further_figures_are_told(tmp_path: Path) -> None:
     assert "Student: mean of the best epochs" in text
     mean = 100 * sum(result["student"]["metrics"]["top5"]) / 2
     assert f"{mean:.2f}" in text
+
+
+def test_peers_stand_beside_the_student_and_their_terms_do_not_count_for_it(make_run: Make) -> None:
+    peers = {
+        "peer-2": {"accuracy": [0.9, 0.91, 0.92], "ece": [0.1, 0.1, 0.1], "parameters": 272474},
+        "ensemble": {"accuracy": [0.93, 0.94, 0.95], "ece": [0.1, 0.1, 0.1], "parameters": 544948},
+    }
+    lines = [
+        {"role": "student", "seed": 0, "epoch": n, "accuracy": 0.5, "losses": {"kd": 1.0, "peer-2.kd": 2.0}}
+        for n in (1, 2)
+    ]
+    folder = make_run(found=result() | {"peers": peers}, lines=lines)
+    said = page(write(folder)).said
+    assert re.search(r"peer-2\s*91.00 % ± 1.00\s*272,474", said)
+    assert re.search(r"ensemble\s*94.00 % ± 1.00\s*544,948", said)
+    assert "was settled before the training: the student" in said
+    assert "peer-2.kd" not in said

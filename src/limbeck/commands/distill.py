@@ -83,7 +83,7 @@ def stoppable(work: Callable[[Display], dict[str, Any]], again: list[str]) -> di
 
 def summary(result: dict[str, Any], out: Path) -> None:
     """The table that a run ends with, the verdict, and the page to open."""
-    from limbeck.report.record import read
+    from limbeck.report.record import BESIDE, read
     from limbeck.report.words import verdict
 
     metric = result["metric"]
@@ -104,6 +104,11 @@ def summary(result: dict[str, Any], out: Path) -> None:
                 milliseconds(shape["latency_ms"]),
             ]
         )
+    for word in BESIDE:
+        rows += [
+            [name, figure(found[metric]), f"{found['parameters']:,}", "", ""]
+            for name, found in result.get(word, {}).items()
+        ]
     for form, found in result["exports"].items():
         rows.append(
             [

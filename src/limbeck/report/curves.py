@@ -109,7 +109,11 @@ def _ahead(record: Record) -> Points:
 def losses(record: Record) -> Figure | None:
     """The student's training loss by term, mean over seeds."""
     found = [s for s in record.series if s.role == "student" and s.losses]
-    terms = _terms(found)
+    terms = {
+        name: points
+        for name, points in _terms(found).items()
+        if name.partition(".")[0] not in record.beside  # the terms of its peers
+    }
     if not terms:
         return None
     values = [y for points in terms.values() for _, y in points]

@@ -108,7 +108,10 @@ def _facts(record: Record) -> list[tuple[str, str, str]]:
 def _table(record: Record) -> Table:
     metric = record.metric.capitalize()
     columns = ("", metric, "Parameters", "Stored size", "Latency", "Agreement", "Calibration error")
-    return Table(columns, tuple(_cells(row, record.metric) for row in record.costs().values())).filled()
+    rows = [_cells(row, record.metric) for row in record.costs().values() if not row.export]
+    rows += [(name, *_cells(row, record.metric)[1:]) for name, row in record.beside.items()]
+    rows += [_cells(row, record.metric) for row in record.rows.values() if row.export]
+    return Table(columns, tuple(rows)).filled()
 
 
 def _cells(row: Row, metric: str) -> tuple[str, ...]:
@@ -133,11 +136,16 @@ def _notes(record: Record) -> list[str]:
         notes.append("± is the standard deviation over seeds.")
     if "control" in record.rows:
         own = isinstance(record.settings.get("control"), Mapping)
-        how = "as the recipe’s control says" if own else "on the same plan without the teacher"
+        how = "as the recipe’s control says" if own else f"on the same plan {_without(record)}"
         notes.append(f"The control is the same student, trained {how}.")
     if _setting(record, "student", "head") == "teacher":
         notes.append(
             "The student ends in its teacher’s classifier, behind a projector; the control does not."
+        )
+    if record.beside:
+        notes.append(
+            f"{', '.join(record.beside)} learned with the student. Which of them counts was settled before "
+            "the training: the student."
         )
     if averaging := checkpoints.averaging(record):
         notes.append(averaging)
@@ -157,6 +165,12 @@ def _notes(record: Record) -> list[str]:
             f"here for comparison with the literature; the verdict takes {checkpoints.taken(record)}."
         )
     return text
+
+
+def _without(record: Record) -> str:
+    """What the control lacks."""
+    word = {"online": "alone, by the labels", "own": "by the labels alone"}
+    return word.get(str(_setting(record, "scheme", "name")), "without the teacher")
 
 
 def _exported(record: Record) -> str:

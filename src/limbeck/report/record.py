@@ -19,6 +19,8 @@ from limbeck.report.values import listing, mapping, number, plain, total, values
 __all__ = ["Gain", "Record", "Row", "Series", "failures", "parts", "read"]
 
 LABELS = {"teacher": "Teacher", "control": "Control", "student": "Student", "onnx": "ONNX", "int8": "int8"}
+BESIDE = ("peers", "exits")
+"""What results call networks that learned beside the student."""
 RUN_FILES = "recipe.yaml, result.json and metrics.jsonl"
 
 
@@ -82,7 +84,12 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A run, as its folder tells it."""
+    """A run, as its folder tells it.
+
+    Attributes:
+        rows: teacher, control, student and the exports, as far as there are any.
+        beside: other networks that learned with the student: its peers, its exits.
+    """
 
     name: str
     version: str
@@ -97,6 +104,7 @@ class Record:
     recipe: str
     settings: Mapping[str, Any]
     classes: tuple[str, ...] = ()
+    beside: Mapping[str, Row] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int | None:
@@ -146,6 +154,12 @@ def read(run: Path) -> Record:
         recipe=recipe,
         settings=_settings(recipe),
         classes=tuple(map(str, listing(result.get("classes")))),
+        beside={
+            str(name): _row(str(name), part, metric)
+            for word in BESIDE
+            for name, part in mapping(result.get(word)).items()
+            if isinstance(part, Mapping)
+        },
     )
 
 
