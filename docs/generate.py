@@ -2,10 +2,10 @@
 
     python docs/generate.py
 
-Run it after a change to a method, to a public name, to a recipe's keys or to a command. `methods.md`,
-`papers.md`, `reference.md` and `functions.md` are written whole. In `recipe.md`, `commands.md` and
-`comparison.md`, what stands between `<!-- generated: NAME -->` and `<!-- end -->` is replaced, and the rest
-is left alone. A test runs this and wants nothing to change.
+Run it after a change to a method, a scheme, a public name, a recipe's keys or a command. `methods.md`,
+`kinds.md`, `papers.md`, `reference.md` and `functions.md` are written whole. In `recipe.md`, `commands.md`
+and `comparison.md`, what stands between `<!-- generated: NAME -->` and `<!-- end -->` is replaced, and the
+rest is left alone. A test runs this and wants nothing to change.
 """
 
 import re
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import methods
+from limbeck.reading import write_yaml
 from limbeck.recipe import schema
+from limbeck.schemes import catalogue
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS))
@@ -75,6 +77,7 @@ def pages() -> dict[Path, str]:
     """Every page that holds generated text, as it should be."""
     return {
         DOCS / "methods.md": methods_page(),
+        DOCS / "kinds.md": kinds_page(),
         DOCS / "papers.md": papers_page(),
         DOCS / "reference.md": reference_page(NOTICE),
         DOCS / "functions.md": functions_page(NOTICE),
@@ -208,10 +211,69 @@ def prose(doc: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+# Kinds of schemes
+
+
+def kind_cards() -> list[dict[str, Any]]:
+    """The cards of all kinds of schemes."""
+    found = [(family, kind) for family in catalogue.FAMILIES for kind in catalogue.kinds(family)]
+    return [catalogue.card(catalogue.get(*one)) for one in found]
+
+
+def kinds_page() -> str:
+    """One section for each kind of scheme, from its card."""
+    rows = [
+        (
+            f"[`{c['name']}`](#{c['name']})",
+            ", ".join(f"`{a}`" for a in c["aliases"]),
+            f"`{c['family']}`",
+            c["summary"],
+        )
+        for c in kind_cards()
+    ]
+    head = (
+        "# Kinds of schemes\n\n"
+        + NOTICE
+        + "\nWho teaches whom, where there is no finished teacher: a recipe names it under "
+        "[`scheme`](recipe.md#scheme), `{name: online, kind: mutual}`, say. The "
+        "[page on schemes](schemes.md) says when to use which, and what came out.\n"
+    )
+    sections = [kind_section(c) for c in kind_cards()]
+    return "\n".join([head, table(("Kind", "Also", "Scheme", "In one sentence"), rows), "", *sections])
+
+
+def kind_section(card: dict[str, Any]) -> str:
+    """The section of one kind."""
+    published = card["published"]
+    options = [
+        (f"`{name}`", f"`{plain(value)}`", f"`{plain(published[name])}`" if name in published else "")
+        for name, value in card["options"].items()
+    ]
+    terms = "; layers may be compared too" if card["reads_layers"] else ", which compare responses"
+    facts = [f"- Terms: those of the objective{terms}.", f"- Paper: {linked(card['paper'])}."]
+    recipe = {
+        "objective": published["objective"],
+        "scheme": {"name": card["family"], "kind": card["name"], **_chosen(card)},
+    }
+    parts = [
+        f"## {card['name']}\n",
+        "\n".join(facts) + "\n",
+        prose(card["doc"]),
+        table(("Option", "Default", "Published"), options) + "\n" if options else "No options.\n",
+        "In a recipe, with the published values:\n\n```yaml\n" + write_yaml(recipe) + "```\n",
+    ]
+    return "\n".join(parts)
+
+
+def _chosen(card: dict[str, Any]) -> dict[str, Any]:
+    """The published values of a kind's options."""
+    return {key: value for key, value in card["published"].items() if key in (*card["options"], "peers")}
+
+
 def papers_page() -> str:
-    """Which paper stands behind which method, oldest first, and the further sources of the docstrings."""
+    """Which paper stands behind what, oldest first, and the further sources of the docstrings."""
     rows = []
-    for card in cards():
+    for card in [*cards(), *kind_cards()]:
         year = re.search(r"\((\d{4})\)", card["paper"])
         own = re.search(r"https?://\S+", card["paper"])
         others = [
@@ -221,14 +283,15 @@ def papers_page() -> str:
         ]
         further = ", ".join(f"<{address}>" for address in others)
         key = year[1] if year else "9999"
-        rows.append((key, (linked(card["paper"]), f"[`{card['name']}`](methods.md#{card['name']})", further)))
+        page = "kinds.md" if "family" in card else "methods.md"
+        rows.append((key, (linked(card["paper"]), f"[`{card['name']}`]({page}#{card['name']})", further)))
     listed = [row for _, row in sorted(rows)]
     return (
         "# Papers\n\n"
         + NOTICE
-        + "\nWhich paper stands behind which method. What a method follows where a paper and the code of its "
-        "authors differ is said on the [method's card](methods.md).\n\n"
-        + table(("Paper", "Method", "Also used"), listed)
+        + "\nWhich paper stands behind which method or scheme. What is followed where a paper and the code "
+        "of its authors differ is said on the card of the [method](methods.md) or [scheme](kinds.md).\n\n"
+        + table(("Paper", "Used by", "Also used"), listed)
         + "\n"
     )
 

@@ -24,7 +24,7 @@ __all__ = ["Mutual"]
 class Mutual(Peers):
     """Each peer hears all the others."""
 
-    paper = "Zhang, Xiang, Hospedales, Lu 2018, Deep Mutual Learning, CVPR, https://arxiv.org/abs/1706.00384"
+    paper = "Zhang, Xiang, Hospedales, Lu (2018), Deep Mutual Learning, https://arxiv.org/abs/1706.00384"
     aliases = ("dml",)
     published: ClassVar[Mapping[str, object]] = {
         "objective": {"cross_entropy": 1.0, "kd": {"weight": 1.0, "temperature": 1.0}}

@@ -30,7 +30,9 @@ class MeanTeacher(Own):
         decay: the largest share of the old average that is kept at each step, in [0, 1).
     """
 
-    paper = "Tarvainen, Valpola 2017, Mean teachers are better role models, NeurIPS, https://arxiv.org/abs/1703.01780"
+    paper = (
+        "Tarvainen, Valpola (2017), Mean teachers are better role models, https://arxiv.org/abs/1703.01780"
+    )
     aliases = ("mean_teacher",)
     reads_layers = True
     published: ClassVar[Mapping[str, object]] = {
