@@ -124,6 +124,10 @@ def recipe(block: Block, place: Path) -> None:
     given = read_yaml(block.text, block.place)
     assert isinstance(given, dict), f"{block.place}: not a mapping"
     whole = given if "name" in given else {**BASE, **given}
+    scheme = given.get("scheme", {})
+    if whole is not given and isinstance(scheme, dict) and scheme.get("name") in ("online", "own"):
+        terms = given.get("objective", {"cross_entropy": 1.0, "kd": 1.0})
+        whole = {**whole, "teacher": None, "objective": terms}
     Recipe.from_dict(whole, place / "recipe.yaml")
 
 
