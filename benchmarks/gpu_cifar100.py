@@ -29,7 +29,7 @@ from limbeck.data.samples import TensorSamples
 from limbeck.inputs import IMAGENET_MEAN, IMAGENET_STD
 from limbeck.progress import Plain
 from limbeck.recipe import Recipe
-from limbeck.runner import run
+from limbeck.running import run
 from limbeck.students.cifar import resnet20, resnet56
 
 RECIPE = Path(__file__).parents[1] / "recipes/cifar100-protocol.yaml"

@@ -16,7 +16,7 @@ from limbeck.errors import InputError
 from limbeck.knowledge import UNLABELLED
 from limbeck.objective import Objective, Ramp, Term
 from limbeck.recipe import Recipe
-from limbeck.runner import run
+from limbeck.running import run
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
 

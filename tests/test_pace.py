@@ -19,7 +19,7 @@ from limbeck.objective import Objective, Term
 from limbeck.pace import Compiling, Work
 from limbeck.progress import Silent
 from limbeck.recipe import Recipe
-from limbeck.runner import run
+from limbeck.running import run
 from limbeck.schemes import Offline
 from limbeck.students.small import convnet
 from limbeck.taps import Tapped

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from limbeck.objective import Steps as Steps
     from limbeck.objective import Term as Term
     from limbeck.recipe import Recipe as Recipe
-    from limbeck.runner import run as run
+    from limbeck.running import run as run
     from limbeck.schemes import Offline as Offline
     from limbeck.staging import Stage as Stage
     from limbeck.taps import Tapped as Tapped
@@ -61,7 +61,7 @@ _HOME = {
     "WorkError": "errors",
     "compare": "comparison",
     "distill": "api",
-    "run": "runner",
+    "run": "running",
 }
 
 __all__ = [*sorted(_HOME), "__version__", "functional"]

@@ -221,10 +221,11 @@ def _term(name: str, spec: TermSpec, beside: Path | None) -> Term:
 def control_objective(recipe: Recipe, objective: Objective) -> Objective:
     """What the control learns from: its own terms where given, else the label terms at total weight 1.
 
-    That there are such terms, and that none needs a teacher, was seen to when the recipe was checked.
+    Terms of its own keep their weights; a control with a teacher has the recipe's objective as it is. That
+    there are label terms, and that none of them needs a teacher, was seen to when the recipe was checked.
     """
     if isinstance(recipe.control, ControlSpec) and recipe.control.objective is not None:
-        return make_objective(recipe.control.objective, recipe.beside)
+        return make_objective(recipe.control.objective, recipe.beside, recipe.control.stages)
     return Objective(objective.label_terms())
 
 

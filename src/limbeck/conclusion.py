@@ -16,7 +16,7 @@ from limbeck.composing import is_composite
 from limbeck.data import Data
 from limbeck.evaluation.statistics import paired_interval
 from limbeck.outcome import Outcome
-from limbeck.recipe import Recipe, StageSpec
+from limbeck.recipe import Recipe, StageSpec, of_control
 from limbeck.runfolder import RunFolder
 from limbeck.teachers import Frozen
 from limbeck.training.runtime import Runtime
@@ -61,15 +61,19 @@ def conclude(
     if taught.teacher is not None:
         networks["teacher"] = _plain(taught.teacher)
     # Its control is another network than the student, where that ends in the teacher's classifier.
-    plain = make_student(recipe, data, recipe.seed_list[0]) if recipe.student.head else None
+    control = outcomes.get("control") if recipe.student.head else None
+    plain = restored(recipe, data, recipe.seed_list[0], control[0].file) if control else None
     if plain is not None:
         networks["control"] = nn.Sequential(plain.adapter, plain.model).eval()
     timed = ship.latencies(networks, folder.path, formats, next(ship.pixels(data.test, 1)))
     for form, entry in exports.items():
         entry["latency_ms"] = timed[form]
     result = _result(recipe, data, runtime, taught, outcomes, student, exports, timed)
-    if plain is not None and result["control"] is not None:
+    if plain is not None:
         result["control"] |= {**_size(plain.model), "latency_ms": timed["control"]}
+    own = of_control(recipe)
+    if own is not None and own.teacher is not None:
+        result["control"]["teacher"] = own.teacher.model
     folder.write_result(result)
     from limbeck import report
 

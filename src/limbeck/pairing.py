@@ -33,7 +33,7 @@ from limbeck.layers import MOST_STAGES, Layers, Stage
 from limbeck.methods.base import Method
 from limbeck.objective import Term
 from limbeck.progress import Display, Silent
-from limbeck.recipe import Recipe, TermSpec
+from limbeck.recipe import Recipe, TermSpec, of_control
 from limbeck.taps import Tapped
 
 __all__ = ["alike", "cautions", "pair", "settle_layers", "settle_terms"]
@@ -56,10 +56,13 @@ def settle_layers(recipe: Recipe, data: Data, display: Display | None = None) ->
     built = make_student(recipe, data, recipe.seed_list[0])
     student = Tapped(built.model, (), built.adapter, who="student")
     teacher = None if recipe.teacher is None else make_teacher(recipe, data, []).network
+    own = of_control(recipe)
+    other = None if own is None else make_teacher(own, data, []).network
     found: dict[str, Any] = recipe.dump()
     for keys, name, spec, kind in terms:
         if spec.layers == "auto":
-            layers = _pairs(_place(keys, name), kind, student, teacher, batch)
+            by = other if keys[0] == "control" else teacher
+            layers = _pairs(_place(keys, name), kind, student, by, batch)
             target: Any = found
             for key in keys:
                 target = target[key]

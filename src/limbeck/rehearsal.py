@@ -1,4 +1,5 @@
-"""What a run sees to before it begins: that every process sees its folder, and that its plans can work."""
+"""What a run sees to before it begins: where it computes, that every process sees its folder, and that its plans
+can work."""
 
 import uuid
 from functools import partial
@@ -8,14 +9,27 @@ import torch
 from limbeck.build import settings
 from limbeck.data import Data, Plan
 from limbeck.errors import InputError
-from limbeck.recipe import ControlSpec, Recipe
+from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.runfolder import RunFolder
 from limbeck.schemes import Scheme
 from limbeck.training.optimizers import build_optimizer, build_schedule
 from limbeck.training.runtime import Runtime
 from limbeck.training.shard_trial import try_optimizer
 
-__all__ = ["check_shared", "try_plans"]
+__all__ = ["check_shared", "runtime_of", "try_plans"]
+
+
+def runtime_of(train: TrainSpec) -> Runtime:
+    """Where trainings with these settings compute."""
+    return Runtime(
+        train.device,
+        train.precision,
+        train.compile is True,
+        train.channels_last,
+        train.threads,
+        train.shard,
+        train.compile == "graphs",
+    )
 
 
 def check_shared(runtime: Runtime, folder: RunFolder) -> None:

@@ -1,7 +1,7 @@
 """One run from end to end: teacher, control, student, evaluation, export, report.
 
-`run(recipe, out)` is what `limbeck distill` calls; each training is a `Phase` that resumes by itself, so the
-run can be killed at any moment and goes on where it was.
+`limbeck.running` starts it; each training is a `Phase` that resumes by itself, so the run can be killed at any
+moment and goes on where it was.
 """
 
 import contextlib
@@ -26,7 +26,6 @@ from limbeck.build import (
 )
 from limbeck.conclusion import Taught, conclude
 from limbeck.data import Data
-from limbeck.equipping import Equipping
 from limbeck.errors import InputError
 from limbeck.evaluation.figures import Figures
 from limbeck.jobs import side_by_side
@@ -38,8 +37,7 @@ from limbeck.pairing import settle_layers
 from limbeck.phase import Interrupted, Phase
 from limbeck.progress import Display, Silent
 from limbeck.recipe import ControlSpec, Recipe, TrainSpec
-from limbeck.rehearsal import check_shared, try_plans
-from limbeck.replaying import Replaying
+from limbeck.rehearsal import check_shared, runtime_of, try_plans
 from limbeck.runfolder import RunFolder
 from limbeck.schemes import Offline, Scheme
 from limbeck.stopping import Stop
@@ -47,34 +45,9 @@ from limbeck.teachers import Frozen
 from limbeck.teaching import Teaching, teachers_objective
 from limbeck.tracking import Tracking
 from limbeck.training.runtime import Runtime
+from limbeck.tuition import Tuitions
 
-__all__ = ["Run", "run"]
-
-
-def run(
-    recipe: Recipe, out: Path | str, *, resume: bool = False, jobs: int = 1, display: Display | None = None
-) -> dict[str, Any]:
-    """Run a recipe into a folder.
-
-    Args:
-        recipe: what to do.
-        out: the run folder; made when it does not exist.
-        resume: go on with a run that is there already.
-        jobs: how many trainings (controls and students of all seeds) go on side by side, each in a process
-            of its own; the threads of this process are shared out among them.
-        display: where progress is shown; None shows nothing.
-
-    Returns:
-        What `result.json` holds.
-
-    Raises:
-        InputError: the recipe cannot work, or the folder is taken.
-        WorkError: the work failed; what was saved stays, and `resume` goes on from it.
-        Interrupted: Ctrl-C; the state is saved.
-    """
-    if recipe.variants:
-        raise InputError("variants: are for limbeck compare; limbeck distill trains one student.")
-    return Run(recipe, Path(out), display or Silent(), jobs).go(resume)
+__all__ = ["Run"]
 
 
 class Run:
@@ -90,7 +63,7 @@ class Run:
     def __init__(self, recipe: Recipe, out: Path, display: Display, jobs: int = 1) -> None:
         self.recipe = recipe.written_out()
         self.folder = RunFolder(out)
-        self.runtime = _runtime(recipe.train)
+        self.runtime = runtime_of(recipe.train)
         if jobs > 1 and self.runtime.world > 1:
             raise InputError(
                 "--jobs: trainings side by side and several processes for one exclude each other."
@@ -100,10 +73,8 @@ class Run:
         self.journal = Journal(self.folder.metrics)
         self.data: Data
         self.figures: Figures
-        self.teaching: Teaching
-        self.replaying: Replaying
         self.compiling: Compiling
-        self.equip: Equipping
+        self.tuitions: Tuitions
         self.tracking: Tracking
         self._stop = Stop(self.runtime, self.display)
 
@@ -111,6 +82,11 @@ class Run:
     def roles(self) -> list[str]:
         """The networks that are trained for each seed, in this order."""
         return [*(["control"] if self.recipe.has_control else []), *self._taught]
+
+    @property
+    def teaching(self) -> Teaching:
+        """The run's teacher."""
+        return self.tuitions.of(self._taught[0]).teaching
 
     @property
     def _taught(self) -> list[str]:
@@ -131,12 +107,20 @@ class Run:
             elif self.recipe.train.shard:
                 self.display.say("train.shard: has no effect on one process, which holds all networks whole")
             self.display.say(f"{self.recipe.name}: reads the data and builds everything once")
-            self._load()
-            self._rehearse()
+            self.rehearse()
             # Only now: a recipe that cannot work leaves the folder free for the corrected one.
             self.runtime.first(self._claim)
             stack.enter_context(self._stop.listening())
             return self._all()
+
+    def rehearse(self) -> None:
+        """See whether the recipe can work: everything is built once, and nothing is written.
+
+        Raises:
+            InputError: it cannot.
+        """
+        self._load()
+        self._rehearse()
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -153,13 +137,17 @@ class Run:
         recipe = self.recipe
         self.tracking = Tracking(recipe.track, recipe.name, self.folder.path, recipe.dump(), self.display)
         self.recipe = settle_layers(self.recipe, self.data, self.display)
-        self.teaching = Teaching(self.recipe, self.data, self.runtime, self.display, self._phase)
         work = Work(self.recipe, self.data, self.runtime)
-        choices = Agreed(self.folder, self.runtime)
-        self.compiling = Compiling(work, self.display, choices)
-        self.equip = Equipping(work, self.display, choices, self._objective(self._taught[0]))
-        self.replaying = Replaying(
-            work, self.display, self.folder, choices, self.teaching.network, self._objective, self.equip
+        self.compiling = Compiling(work, self.display, Agreed(self.folder, self.runtime))
+        self.tuitions = Tuitions(
+            self.recipe,
+            self.data,
+            self.runtime,
+            self.display,
+            self.folder,
+            self._objective,
+            self._taught[0],
+            self._phase,
         )
 
     def _claim(self) -> None:
@@ -176,14 +164,14 @@ class Run:
             network = prepare(recipe.teacher, data, where="teacher", beside=recipe.beside)
             make_scheme(network, teachers_objective(recipe), None, data, seed)
         for role in self.roles:
-            objective = self._objective(role)
-            teacher = self.teaching.stand_in(objective.teacher_taps) if objective.needs_teacher else None
+            objective, by = self._objective(role), self.tuitions.of(role)
+            teacher = by.teaching.stand_in(objective.teacher_taps) if objective.needs_teacher else None
             student = make_student(recipe, data, seed)
             scheme = scheme_for(recipe, role, data, seed, student, objective, teacher)
             rehearse(scheme, data, self.runtime)
             if teacher is not None:
-                self.equip.check(teacher)
-        self.replaying.check(self.roles)
+                by.equip.check(teacher)
+        self.tuitions.check(self.roles)
         try_plans(recipe, data, self.runtime, scheme)
 
     def _all(self) -> dict[str, Any]:
@@ -203,7 +191,7 @@ class Run:
         if not self.runtime.main:
             return {}
         result = self._conclude(outcomes)
-        self.replaying.close()
+        self.tuitions.close()
         return result
 
     def _settle(self, tasks: list[tuple[str, int]]) -> None:
@@ -212,12 +200,7 @@ class Run:
             return
         last, seed = tasks[-1]  # a student's; its control trains the same network
         self.compiling.settle(lambda: self._scheme(last, seed))
-        self.replaying.settle(tasks, self._stop.asked)
-        asking = [self._objective(role) for role, seed in tasks if not self.replaying.replays(role, seed)]
-        for taps in sorted({tuple(one.teacher_taps) for one in asking if one.needs_teacher}):
-            teacher = self.teaching.network(list(taps))
-            if teacher is not None:
-                self.equip(teacher)
+        self.tuitions.settle(tasks, self._stop.asked)
 
     def _share_out(self, tasks: list[tuple[str, int]]) -> None:
         """Leave trainings to processes of their own."""
@@ -263,17 +246,19 @@ class Run:
     def _scheme(self, role: str, seed: int) -> Scheme:
         student = make_student(self.recipe, self.data, seed)
         objective = self._objective(role)
-        teacher = self.teaching.network(objective.teacher_taps) if objective.needs_teacher else None
+        by = self.tuitions.of(role).teaching
+        teacher = by.network(objective.teacher_taps) if objective.needs_teacher else None
         return scheme_for(self.recipe, role, self.data, seed, student, objective, teacher)
 
     def _train(self, phase: Phase, role: str, seed: int) -> Outcome:
         scheme = self._scheme(role, seed)
-        replayed = self.replaying.teacher(role, seed)
+        by = self.tuitions.of(role)
+        replayed = by.replaying.teacher(role, seed)
         if isinstance(scheme, Offline):
             if replayed is not None:
                 scheme.teacher = replayed
             elif isinstance(scheme.teacher, Frozen):
-                self.equip(scheme.teacher)
+                by.equip(scheme.teacher)
         return phase.run(scheme, self.teaching.logits)
 
     def _training(self, role: str, seed: int) -> Phase:
@@ -305,15 +290,3 @@ class Run:
             track=(lambda: self.tracking.open(role, seed)) if self.recipe.track else None,
             stop=self._stop.asked,
         )
-
-
-def _runtime(train: TrainSpec) -> Runtime:
-    return Runtime(
-        train.device,
-        train.precision,
-        train.compile is True,
-        train.channels_last,
-        train.threads,
-        train.shard,
-        train.compile == "graphs",
-    )

@@ -17,7 +17,7 @@ from limbeck.cli import main
 from limbeck.errors import InputError
 from limbeck.progress import Silent
 from limbeck.recipe import Recipe
-from limbeck.runner import run
+from limbeck.running import run
 from limbeck.students.small import convnet
 from limbeck.teachers import Frozen
 

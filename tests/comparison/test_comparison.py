@@ -11,7 +11,7 @@ import limbeck
 from limbeck.comparison import with_methods
 from limbeck.errors import InputError
 from limbeck.recipe import Recipe
-from limbeck.runner import run
+from limbeck.running import run
 
 Made = tuple[Path, dict[str, Any]]
 

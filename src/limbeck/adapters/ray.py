@@ -152,7 +152,7 @@ def _fit(recipe: Recipe, folder: Path, workers: int, cpus: int, gpus: bool, retr
 def _work(given: dict[str, Any]) -> None:
     """What each worker does."""
     os.environ.update(given["environment"])
-    from limbeck.runner import run
+    from limbeck.running import run
 
     if Path(given["here"]).is_dir():
         os.chdir(given["here"])  # a recipe may name modules and data from here

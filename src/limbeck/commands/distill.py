@@ -13,7 +13,7 @@ from limbeck.phase import Interrupted
 from limbeck.progress import Display
 from limbeck.reading import read_yaml
 from limbeck.recipe import Recipe
-from limbeck.runner import run
+from limbeck.running import run
 
 __all__ = ["demo", "distill", "side", "stoppable", "summary"]
 
@@ -27,7 +27,7 @@ def distill(
     as_json: bool,
     small: bool = False,
 ) -> dict[str, Any] | None:
-    """Run a recipe; see `limbeck.runner.run`."""
+    """Run a recipe; see `limbeck.running.run`."""
     loaded = Recipe.load(recipe, overrides, small)
     folder = out or Path("runs") / loaded.name
     again = ["limbeck", "distill", str(recipe), *overrides, "--out", str(folder), "--resume", *side(jobs)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.errors import InputError, unknown
 from limbeck.reading import shown
 from limbeck.recipe.base import METHOD_NAME
+from limbeck.recipe.control import ControlSpec, check_own_teacher
 from limbeck.recipe.scheming import check_scheme, check_student
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_recipe", "check_supported"]
 
 _LATER_SCHEMES = ("data_free", "on_policy")
-_LATER_KEYS = ("chain", "weighting")
+_LATER_KEYS = ("weighting",)
 _LATER_TEACHER_KEYS = ("weighting",)
 # One process group, one device: what `train` says of them holds for teacher and control as well.
 _COMMON_KEYS = ("precision", "compile", "channels_last", "threads", "device", "shard")
@@ -58,7 +59,10 @@ def check_recipe(recipe: "Recipe", where: str) -> None:
     check_scheme(recipe, where)
     check_student(recipe.student, f"{where}: student")
     if recipe.teacher is not None:
-        _check_teacher(recipe.teacher, where)
+        _check_teacher(recipe.teacher, f"{where}: teacher")
+    if isinstance(recipe.control, ControlSpec) and recipe.control.teacher is not None:
+        _check_teacher(recipe.control.teacher, f"{where}: control.teacher")
+    check_own_teacher(recipe, where)
     if recipe.data.labels and recipe.data.samples and recipe.data.labels > recipe.data.samples:
         raise InputError(
             f"{where}: data.labels: must be at most data.samples ({recipe.data.samples}), "
@@ -76,7 +80,7 @@ def with_reused_head(recipe: "Recipe", where: str) -> dict[str, Any] | None:
     """
     from limbeck import methods
 
-    own = [terms for keys, terms in recipe.objectives().items() if "variants" not in keys]
+    own = [terms for keys, terms in recipe.objectives().items() if not {"variants", "control"} & set(keys)]
     terms = [(name, term) for found in own for name, term in found.items() if not term.silent]
     kinds = [methods.get(term.method or name, beside=recipe.beside) for name, term in terms]
     reused = any(kind.reuses_head for kind in kinds)
@@ -92,12 +96,12 @@ def with_reused_head(recipe: "Recipe", where: str) -> dict[str, Any] | None:
     return result
 
 
-def _check_teacher(teacher: "Network", where: str) -> None:
+def _check_teacher(teacher: "Network", place: str) -> None:
     if teacher.head is not None:
-        raise InputError(f"{where}: teacher.head: only a student has this key.")
+        raise InputError(f"{place}.head: only a student has this key.")
     if teacher.untaught and not teacher.blank:
         raise InputError(
-            f"{where}: teacher: knows nothing yet. Give weights: FILE, pretrained: true, "
+            f"{place}: knows nothing yet. Give weights: FILE, pretrained: true, "
             "or train: {…} to train it first (blank: true takes it as it is, to try things out)."
         )
 
@@ -119,10 +123,11 @@ def _check_common(recipe: "Recipe", where: str) -> None:
 
 
 def _check_objectives(recipe: "Recipe", where: str) -> None:
-    alone = not recipe.is_taught
+    alone = not recipe.is_taught and recipe.chain is None  # the links of a chain are checked one by one
     labelled = False
     for keys, terms in recipe.objectives().items():
-        found = _check_terms(recipe, terms, ".".join(map(str, keys)), where, labels_only=alone)
+        only = alone and keys[0] != "control"
+        found = _check_terms(recipe, terms, ".".join(map(str, keys)), where, labels_only=only)
         labelled |= found and keys == ("objective",)
     if recipe.teacher is not None and recipe.teacher.objective is not None:
         _check_terms(recipe, recipe.teacher.objective, "teacher.objective", where, labels_only=True)
@@ -131,9 +136,9 @@ def _check_objectives(recipe: "Recipe", where: str) -> None:
             raise InputError(f'{where}: variants: "{name}" is taken: a run calls its own networks so.')
     _check_stages(recipe, where)
     own = None if isinstance(recipe.control, bool) else recipe.control.objective
-    if own is not None:
+    if isinstance(recipe.control, ControlSpec) and own is not None and recipe.control.teacher is None:
         _check_terms(recipe, own, "control.objective", where, labels_only=True)
-    if recipe.control is not False and own is None and not labelled:
+    if recipe.control is not False and own is None and not labelled and recipe.chain is None:
         raise InputError(
             f"{where}: control: the objective has no label term (such as cross_entropy) with a weight "
             "above 0, so there is nothing to train a control with. "
@@ -159,10 +164,10 @@ def _check_stages(recipe: "Recipe", where: str) -> None:
                         f"{at}.objective.{name}: this method has no layers that are trained first; "
                         "give trains: student."
                     )
-        taken = sum(stage.epochs for stage in stages if stage.trains == "student")
-        if recipe.train.epochs and taken and taken >= recipe.train.epochs:
+        taken, epochs = sum(stage.epochs for stage in stages if stage.trains == "student"), recipe.epochs_of(keys)
+        if epochs and taken and taken >= epochs:
             raise InputError(
-                f"{where}: {place}stages: take {taken} of the student's {recipe.train.epochs} epochs "
+                f"{where}: {place}stages: take {taken} of the student's {epochs} epochs "
                 "(train.epochs counts them all), so none is left for the objective itself."
             )
 

@@ -52,9 +52,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Input
 
 
 def _inherited(error: Any, found: list[Any]) -> bool:
-    """Whether the teacher's or the control's `train` only repeats what is wrong in the recipe's own."""
+    """Whether a part that is taken from the recipe's own only repeats what is wrong there."""
     place = tuple(step for step in error["loc"] if step not in TAGS)
-    if place[:2] not in (("teacher", "train"), ("control", "train")):
+    if place[:2] not in (("teacher", "train"), *(("control", key) for key in ("train", "objective", "stages"))):
         return False
     return any(
         e["type"] == error["type"] and tuple(s for s in e["loc"] if s not in TAGS) == place[1:] for e in found
@@ -137,10 +137,14 @@ def _inside(annotation: Any, step: str) -> Any:
     arguments = get_args(annotation)
     if get_origin(annotation) is dict:
         return arguments[1]
+    if get_origin(annotation) is tuple:
+        return arguments[0] if step.isdigit() else None
     return next((found for part in arguments if (found := _inside(part, step)) is not None), None)
 
 
 def _part(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
+    if get_origin(annotation) is tuple:
+        return None  # a list has no keys
     return next((found for part in get_args(annotation) if (found := _part(part))), None)

@@ -11,7 +11,10 @@ from limbeck.overrides import apply_overrides
 from limbeck.reading import read_yaml, shown, write_yaml
 from limbeck.recipe.base import LIST, MAPPING, NUMBER, RUN_NAME, SWITCH, Part, kind_of
 from limbeck.recipe.checks import check_recipe, check_supported, with_reused_head
+from limbeck.recipe.control import ControlSpec
 from limbeck.recipe.data import DataSpec
+from limbeck.recipe.linking import check_chain
+from limbeck.recipe.links import Chain, settled_students
 from limbeck.recipe.messages import explain
 from limbeck.recipe.metrics import Metrics
 from limbeck.recipe.network import Network
@@ -23,7 +26,7 @@ from limbeck.recipe.stages import Stages, last_stage_as_objective, with_first_st
 from limbeck.recipe.training import TrainSpec, check_schedules
 from limbeck.recipe.variants import Variants, VariantSpec
 
-__all__ = ["ControlSpec", "ExportSpec", "Recipe", "SchemeSpec"]
+__all__ = ["ExportSpec", "Recipe", "SchemeSpec"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[
@@ -33,13 +36,6 @@ Seeds = Annotated[
 ]
 
 
-class ControlSpec(Part):
-    """How the control differs from the student, beyond having no teacher."""
-
-    objective: Terms | None = None
-    """Its terms; null: the label terms of the objective, rescaled to a total weight of 1."""
-    train: TrainSpec | None = None
-    """Its training. What is not given is taken from the recipe's own train."""
 
 
 class ExportSpec(Part):
@@ -77,7 +73,10 @@ class Recipe(Part):
         Annotated[bool, Tag(SWITCH)] | Annotated[ControlSpec, Tag(MAPPING)],
         Discriminator(kind_of),
     ] = True
-    """Train the same student without the teacher for comparison: true, false, or {objective, train}."""
+    """Train the same student without the teacher for comparison: true, false, or {teacher, objective, …}."""
+    chain: Chain | None = None
+    """Several students one after another, each the next one's teacher: [{name, student, …}], or
+    {generations: 3, ensemble: true}."""
     variants: Variants | None = None
     """Other objectives for `limbeck compare`, by name: {NAME: {objective: {…}}}."""
     export: ExportSpec = ExportSpec()
@@ -139,8 +138,10 @@ class Recipe(Part):
         for override in [overrides] if isinstance(overrides, str) else overrides:
             settled = plain(apply_overrides(spread(settled), [override]), where)
         check_supported(settled, where)
-        recipe = cls._checked(spread(last_stage_as_objective(settled, where), inherit=True), path, where)
+        settled = settled_students(last_stage_as_objective(settled, where), where)
+        recipe = cls._checked(spread(settled, inherit=True), path, where)
         recipe.written_out()  # for what it has to say against it
+        check_chain(recipe, where)
         return recipe
 
     @classmethod
@@ -160,6 +161,8 @@ class Recipe(Part):
         Raises:
             InputError: stages and epochs do not fit; or a head that no term gives the student.
         """
+        if self.chain is not None:
+            return self  # its links are written out, each by itself
         where = "recipe" if self._path is None else str(self._path)
         recipe = self
         for write in (with_first_stages, with_reused_head):
@@ -194,11 +197,19 @@ class Recipe(Part):
         return wanted and self.train.epochs > 0
 
     def parts(self) -> dict[tuple[str, ...], "Recipe | VariantSpec"]:
-        """What has an objective and stages: the recipe and its variants, by the keys that lead there."""
+        """What has an objective and stages: the recipe, its variants and a control that has a teacher of its
+        own, by the keys that lead there."""
         found: dict[tuple[str, ...], Recipe | VariantSpec] = {(): self}
         for name, variant in (self.variants or {}).items():
             found["variants", name] = variant
+        if isinstance(self.control, ControlSpec) and self.control.taught is not None:
+            found["control",] = self.control.taught
         return found
+
+    def epochs_of(self, keys: tuple[str, ...]) -> int:
+        """Epochs of the training that learns from one of the `parts`."""
+        own = self.control.train if keys == ("control",) and isinstance(self.control, ControlSpec) else None
+        return (own or self.train).epochs
 
     def objectives(self) -> dict[tuple[str | int, ...], Terms]:
         """All that is learnt from a teacher: its terms, by the keys that lead to them."""

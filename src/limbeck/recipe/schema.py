@@ -37,6 +37,7 @@ def schema(*, methods: bool = False) -> dict[str, Any]:
     }
     result["properties"]["metrics"] = {"description": figures.pop("description"), "anyOf": [listed, figures]}
     _partial_training(parts)
+    _links(parts)
     if methods:
         for owner in owners:
             _name_methods(_mapping(owner["properties"]["objective"]), parts)
@@ -79,6 +80,22 @@ def _partial_training(parts: dict[str, Any]) -> None:
         for branch in _branches(parts[name]["properties"]["train"]):
             if branch.get("$ref") == "#/$defs/TrainSpec":
                 branch["$ref"] = "#/$defs/PartialTrainSpec"
+
+
+def _links(parts: dict[str, Any]) -> None:
+    """What a link of a chain lays over the recipe has the form of what it lies on."""
+    fields = parts["LinkSpec"]["properties"]
+    forms: dict[str, Any] = {
+        "teacher": {"$ref": "#/$defs/Network"},
+        "student": {"$ref": "#/$defs/Network"},
+        "objective": {"type": "object", "additionalProperties": {"$ref": "#/$defs/TermSpec"}},
+        "stages": {"type": "array", "items": {"$ref": "#/$defs/StageSpec"}},
+        "train": {"$ref": "#/$defs/PartialTrainSpec"},
+    }
+    for key, form in forms.items():
+        fields[key] = {**fields[key], "anyOf": [form, {"type": "null"}]}
+    control = [{"type": "boolean"}, {"$ref": "#/$defs/ControlSpec"}, {"type": "null"}]
+    fields["control"] = {**fields["control"], "anyOf": control}
 
 
 def _branches(field: dict[str, Any]) -> list[dict[str, Any]]:

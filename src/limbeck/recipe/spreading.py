@@ -20,8 +20,8 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
     A term that is set to null is left out (so that an override can drop one).
 
     Args:
-        inherit: also fill the teacher's and the control's `train` from the recipe's own, key by key.
-            `optimizer` and `schedule` are taken whole or not at all, since their options belong together.
+        inherit: also fill the teacher's and the control's `train` from the recipe's own, key by key, and the
+            objective of a control that has a teacher. `optimizer` and `schedule` are taken whole or not at all, since their options belong together.
     """
     result = dict(data)
     if isinstance(result.get("scheme"), str):
@@ -38,6 +38,8 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
     result = _staged(result, drop=inherit)
     if isinstance(result.get("variants"), dict):
         result["variants"] = {name: _variant(v, drop=inherit) for name, v in result["variants"].items()}
+    if isinstance(result.get("chain"), list):
+        result["chain"] = [spread(link) if isinstance(link, dict) else link for link in result["chain"]]
     for owner in ("teacher", "student"):  # a student has none, which is told when it is checked
         if isinstance(result.get(owner), dict) and "cache" in result[owner]:
             result[owner] = {**result[owner], "cache": _cache(result[owner]["cache"])}
@@ -48,6 +50,8 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
         part = _trained(part)
         if "objective" in part:
             part["objective"] = _terms(part["objective"], drop=inherit)
+        if owner == "control":
+            part = _control(part, result, inherit=inherit)
         own, common = part.get("train"), result.get("train")
         if inherit and isinstance(own, dict) and isinstance(common, dict):
             part["train"] = {**common, **own}
@@ -92,6 +96,20 @@ def _trained(part: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(ema, int | float):
         train["ema"] = {"decay": ema}
     return {**part, "train": train}
+
+
+def _control(part: dict[str, Any], recipe: Mapping[str, Any], *, inherit: bool) -> dict[str, Any]:
+    """A control that has a teacher of its own: it learns from the recipe's objective, unless it has another."""
+    part = _staged(part, drop=inherit)
+    teacher = part.get("teacher")
+    if not isinstance(teacher, dict):
+        return part
+    if "cache" in teacher:
+        part["teacher"] = {**teacher, "cache": _cache(teacher["cache"])}
+    if inherit and part.get("objective") is None:
+        given = {key: recipe[key] for key in ("objective", "stages") if key in recipe}
+        part = {**part, **given}
+    return part
 
 
 def _cache(given: Any) -> Any:

@@ -90,7 +90,7 @@ def with_first_stages(recipe: "Recipe", where: str) -> dict[str, Any] | None:
             if not spec.silent
         }
         place = ".".join((*keys, "objective"))
-        left, outlines = first_stages(f"{where}: {place}", kinds, recipe.train.epochs)
+        left, outlines = first_stages(f"{where}: {place}", kinds, recipe.epochs_of(keys))
         if not outlines:
             continue
         result = result or recipe.dump()

@@ -144,6 +144,6 @@ def check_schedules(recipe: "Recipe", where: str) -> None:
         check_fits(spec.schedule.model_dump(), spec.epochs, place, where=f"{where}: ", hint=hint)
     for keys, part in recipe.parts().items():
         for number, stage in enumerate(part.stages or ()):
-            if stage.schedule is not None and recipe.train.epochs:
+            if stage.schedule is not None and recipe.epochs_of(keys):
                 place = ".".join((*keys, "stages", str(number)))
                 check_fits(stage.schedule.model_dump(), stage.epochs, place, where=f"{where}: ")

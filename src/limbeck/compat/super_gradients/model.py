@@ -210,7 +210,7 @@ class KDModel:
             WorkError: the work failed; what was saved stays, and load_checkpoint continues from it.
         """
         from limbeck.progress import Silent, display
-        from limbeck.runner import run
+        from limbeck.running import run
 
         none_left(others, "train", ("training_params",))
         self._train_params = training_params or {}
