@@ -1,5 +1,5 @@
-"""What a run sees to before it begins: where it computes, that every process sees its folder, and that its plans
-can work."""
+"""What a run sees to before it begins: where it computes, that every process sees its folder, and that its
+plans can work."""
 
 import uuid
 from functools import partial

@@ -1,7 +1,7 @@
 """One run from end to end: teacher, control, student, evaluation, export, report.
 
-`limbeck.running` starts it; each training is a `Phase` that resumes by itself, so the run can be killed at any
-moment and goes on where it was.
+`limbeck.running` starts it; each training is a `Phase` that resumes by itself, so the run can be killed at
+any moment and goes on where it was.
 """
 
 import contextlib
@@ -44,7 +44,6 @@ from limbeck.stopping import Stop
 from limbeck.teachers import Frozen
 from limbeck.teaching import Teaching, teachers_objective
 from limbeck.tracking import Tracking
-from limbeck.training.runtime import Runtime
 from limbeck.tuition import Tuitions
 
 __all__ = ["Run"]

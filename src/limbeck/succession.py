@@ -3,7 +3,7 @@
 Teacher assistants (Mirzadeh et al. 2020, https://arxiv.org/abs/1902.03393) and born-again generations
 (Furlanello et al. 2018, https://arxiv.org/abs/1805.04770). Every link is a run of its own in a folder below
 the chain's, so that each resumes by itself, and a finished one is not touched again: the chain ends with the
-same bits wherever it was stopped. Its student of the first seed teaches the next link, frozen, as `run:FOLDER`.
+same bits wherever it was stopped. Its student of the first seed teaches the next link, frozen: `run:FOLDER`.
 """
 
 import contextlib
@@ -58,7 +58,9 @@ class Succession:
                 self._check_first_seed()
 
             self.runtime.first(take)
-            self.display.say(f"{self.recipe.name}: a chain of {len(self.links)} links, built once to begin with")
+            self.display.say(
+                f"{self.recipe.name}: a chain of {len(self.links)} links, built once to begin with"
+            )
             self.data = load_data(self.recipe)
             if not self._begun():
                 for link in links_of(self.recipe):  # the networks that are to teach stand there untrained
@@ -85,8 +87,9 @@ class Succession:
         first, wanted = self.folder.load_recipe().seed_list[0], self.recipe.seed_list[0]
         if first != wanted:
             raise InputError(
-                f"{self.folder.path}: seeds: the teachers of its links are the students of seed {first}, so that "
-                f"one must stay the first; given {wanted}. More seeds may follow it, or choose another --out."
+                f"{self.folder.path}: seeds: the teachers of its links are the students of seed {first}, so "
+                f"that one must stay the first; given {wanted}. More seeds may follow it, or choose another "
+                "--out."
             )
 
     def _claim(self) -> None:
@@ -134,13 +137,14 @@ def _move(folder: RunFolder, recipe: Recipe) -> None:
     known, now = read_yaml(folder.recipe), recipe.dump()
     changed = False
     for keys, key in ((("teacher",), "model"), (("control", "teacher"), "weights")):
-        old, new = known, now
+        old: Any = known
+        new: Any = now
         for step in keys:
             old, new = (part.get(step) if isinstance(part, dict) else None for part in (old, new))
         if not (isinstance(old, dict) and isinstance(new, dict) and isinstance(new.get(key), str)):
             continue
-        if (key == "weights" or new[key].startswith("run:")) and old.get(key) != new[key]:
-            if Path(str(old.get(key))).parts[-2:] == Path(new[key]).parts[-2:]:
-                old[key], changed = new[key], True
+        moved = Path(str(old.get(key))).parts[-2:] == Path(new[key]).parts[-2:]
+        if moved and old[key] != new[key] and (key == "weights" or new[key].startswith("run:")):
+            old[key], changed = new[key], True
     if changed:
         write_atomically(folder.recipe, write_yaml(known))

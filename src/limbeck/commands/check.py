@@ -8,17 +8,18 @@ import typer
 from limbeck.commands.common import count
 from limbeck.commands.examining import examine
 from limbeck.commands.hastening import speed_lines
+from limbeck.commands.linked import examine_chain, link_lines
 from limbeck.errors import InputError, WorkError
 from limbeck.recipe import Recipe
 
-__all__ = ["check"]
+__all__ = ["check", "examined"]
 
 
 def check(recipe: Path, overrides: list[str], as_json: bool, small: bool = False) -> dict[str, Any]:
     """Print what a recipe would do. Whatever goes wrong here was caused by the recipe: exit code 2."""
     loaded = Recipe.load(recipe, overrides, small)
     try:
-        found = examine(loaded)
+        found = examined(loaded)
     except InputError:
         raise
     except WorkError as error:
@@ -31,6 +32,15 @@ def check(recipe: Path, overrides: list[str], as_json: bool, small: bool = False
     return found
 
 
+def examined(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe would do, chain or none, as plain values.
+
+    Raises:
+        InputError: it cannot work.
+    """
+    return examine(recipe) if recipe.chain is None else examine_chain(recipe)
+
+
 def _show(found: dict[str, Any]) -> None:
     data = found["data"]
     some = "" if data["labelled"] == data["train"] else f" ({data['labelled']} with a label)"
@@ -41,6 +51,20 @@ def _show(found: dict[str, Any]) -> None:
         + (f", {data['validation']} for validation" if data["validation"] else "")
         + f", {data['classes']} classes, {shape}",
     ]
+    lines += link_lines(found) if "links" in found else _network_lines(found)
+    steps = found["steps"]
+    plural = "" if steps["per_epoch"] == 1 else "s"
+    whole = "" if "links" in found else f", {steps['total']} in all"
+    lines.append(f"training  {steps['per_epoch']} step{plural} an epoch{whole}")
+    lines.append(f"time      {_duration(found['seconds'])} of training, without compiling and evaluating")
+    lines += [f"speed     {text}" for text in (speed_lines(found["speed"]) if "speed" in found else ())]
+    lines += [f"warning   {text}" for text in found["warnings"]]
+    typer.echo("\n".join(lines))
+
+
+def _network_lines(found: dict[str, Any]) -> list[str]:
+    """Teacher and student, and what the student learns from."""
+    lines = []
     for role in ("teacher", "student"):
         network = found[role]
         if network is None:
@@ -61,13 +85,11 @@ def _show(found: dict[str, Any]) -> None:
         lines.append(f"stage     {stage['name']}: {stage['epochs']} epoch{plural}, trains {what}")
         lines += _term_lines(stage["terms"])
     lines += ["then"] * bool(found["stages"]) + _term_lines(found["terms"])
-    steps = found["steps"]
-    plural = "" if steps["per_epoch"] == 1 else "s"
-    lines.append(f"training  {steps['per_epoch']} step{plural} an epoch, {steps['total']} in all")
-    lines.append(f"time      {_duration(found['seconds'])} of training, without compiling and evaluating")
-    lines += [f"speed     {text}" for text in speed_lines(found["speed"])]
-    lines += [f"warning   {text}" for text in found["warnings"]]
-    typer.echo("\n".join(lines))
+    own = found["control"]
+    if own is not None and own["teacher"] is not None:
+        terms = ", ".join(f"{name} {weight:g}" for name, weight in own["terms"].items())
+        lines.append(f"control   taught by {own['teacher']}: {terms}")
+    return lines
 
 
 def _scheme_lines(scheme: dict[str, Any]) -> list[str]:

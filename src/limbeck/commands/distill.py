@@ -1,7 +1,7 @@
 """`limbeck distill` and `limbeck demo`."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,7 @@ def summary(result: dict[str, Any], out: Path) -> None:
     metric = result["metric"]
     student = result["student"]
     rows = []
-    for name in ("teacher", "control", "student"):
-        found = result[name]
-        if found is None:
-            continue
+    for name, found in _networks(result):
         # The control is the same network as the student, unless that ends in the teacher's classifier.
         shape = found if "parameters" in found else student
         rows.append(
@@ -100,8 +97,8 @@ def summary(result: dict[str, Any], out: Path) -> None:
                 name,
                 figure(found[metric]),
                 f"{shape['parameters']:,}",
-                size(shape["bytes"]),
-                milliseconds(shape["latency_ms"]),
+                size(shape.get("bytes")),
+                milliseconds(shape.get("latency_ms")),
             ]
         )
     for word in BESIDE:
@@ -123,3 +120,18 @@ def summary(result: dict[str, Any], out: Path) -> None:
     typer.echo("Latency: one sample, one thread. Exports are of the first seed.")
     typer.echo(verdict(read(out)).sentence)
     typer.echo(f"Page: {(out / 'report.html').resolve()}")
+
+
+def _networks(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Teacher, control and student by name; of a chain every link, and its ensemble."""
+    links = [stage for stage in result.get("stages", ()) if "folder" in stage]
+    shown = {key: result.get(key) for key in ("teacher", "control", "student", "ensemble")}
+    if links:
+        for key, found in shown.items():
+            if key == "student":
+                yield from ((f"{n}. {link['name']}", link) for n, link in enumerate(links, 1))
+            elif found is not None:
+                link = found.get("link")
+                yield f"{key} ({link})" if link else key, found
+        return
+    yield from ((key, found) for key, found in shown.items() if found is not None)

@@ -24,10 +24,10 @@ from limbeck.commands.hastening import hastened
 from limbeck.data import Data, Plan
 from limbeck.errors import InputError
 from limbeck.knowledge import UNLABELLED
-from limbeck.objective import Objective
+from limbeck.objective import Objective, Term
 from limbeck.pace import LONG, SMALL, Work
 from limbeck.pairing import cautions, settle_layers
-from limbeck.recipe import ControlSpec, Recipe, TermSpec
+from limbeck.recipe import ControlSpec, Recipe, TermSpec, of_control
 from limbeck.schemes import Scheme
 from limbeck.schemes.catalogue import name_of
 from limbeck.staging import spans
@@ -39,8 +39,12 @@ from limbeck.training.trainer import Trainer
 __all__ = ["examine"]
 
 
-def examine(recipe: Recipe) -> dict[str, Any]:
+def examine(recipe: Recipe, *, stands_in: bool = False) -> dict[str, Any]:
     """What a recipe would do, as plain values; nothing is written.
+
+    Args:
+        recipe: without a chain; that of a link is one.
+        stands_in: its teacher stands for a network that is still to be trained.
 
     Raises:
         InputError: it cannot work.
@@ -58,13 +62,13 @@ def examine(recipe: Recipe) -> dict[str, Any]:
     plan.batches(0, world=runtime.world, parts=train.accumulate)
     seconds = _try_teacher(recipe, data, runtime, len(plan))
     teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
-    control = _try_control(recipe, objective, data, runtime, len(plan)) if recipe.has_control else 0.0
+    control, its_time = _examine_control(recipe, objective, data, runtime, len(plan))
     student = make_student(recipe, data, seed)
     scheme = scheme_for(recipe, "student", data, seed, student, objective, teacher)
     stages, one = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, len(plan))
     speed = hastened(Work(recipe, data, runtime), objective, teacher, one)
     # A control's step lacks the teacher, so that its own time is a little less than the student's.
-    seconds += len(recipe.seed_list) * (one + (one if control is None else control))
+    seconds += len(recipe.seed_list) * (one + (one if its_time is None else its_time))
     found: dict[str, Any] = {
         "name": recipe.name,
         "seeds": list(recipe.seed_list),
@@ -72,6 +76,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
         "student": {"model": recipe.student.model, **_network(student.model, student.adapter, data)},
         "teacher": None,
         "scheme": _scheme(recipe, scheme),
+        "control": control,
         "stages": stages[:-1],
         "terms": stages[-1]["terms"],
         "steps": {"per_epoch": len(plan), "total": len(plan) * sum(s["epochs"] for s in stages)},
@@ -79,7 +84,7 @@ def examine(recipe: Recipe) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "speed": speed,
         "warnings": [
-            *_warnings(recipe, data),
+            *_warnings(recipe, data, stands_in),
             *cautions(recipe, student.model, None if teacher is None else teacher.network.model),
         ],
     }
@@ -93,11 +98,11 @@ def examine(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def _warnings(recipe: Recipe, data: Data) -> list[str]:
+def _warnings(recipe: Recipe, data: Data, stands_in: bool) -> list[str]:
     """What will work and hardly be meant."""
     found = []
     teacher = recipe.teacher
-    if teacher is not None and teacher.untaught:
+    if teacher is not None and teacher.untaught and not stands_in:
         found.append(
             "the recipe gives the teacher no weights (teacher.weights, teacher.pretrained or teacher.train); "
             "a random teacher teaches nothing"
@@ -149,27 +154,42 @@ def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime, steps: int) -> fl
     return spec.train.epochs * steps * per_step
 
 
-def _try_control(
+def _examine_control(
     recipe: Recipe, objective: Objective, data: Data, runtime: Runtime, steps: int
-) -> float | None:
-    """Seconds that one control would take; None where it is trained just as the student is."""
-    terms = control_objective(recipe, objective)
-    if not isinstance(recipe.control, ControlSpec) or recipe.control.train is None:
-        return None
-    seed, train = recipe.seed_list[0], recipe.control.train
-    scheme = make_scheme(make_student(recipe, data, seed), terms, None, data, seed)
-    _, per_step = _try(scheme, settings(train), recipe.data.batch_size, data, runtime, steps, "control.")
-    return train.epochs * steps * per_step
+) -> tuple[dict[str, Any] | None, float | None]:
+    """What the control learns from, and the seconds of one; None where it is trained as the student is."""
+    if not recipe.has_control:
+        return None, 0.0
+    terms, own = control_objective(recipe, objective), of_control(recipe)
+    found = {
+        "teacher": None if own is None or own.teacher is None else own.teacher.model,
+        "terms": {name: final_weight(term) for name, term in terms.terms.items()},
+    }
+    train = recipe.control.train if isinstance(recipe.control, ControlSpec) else None
+    if train is None and own is None:
+        return found, None
+    seed, train = recipe.seed_list[0], train or recipe.train
+    teacher = None if own is None else make_teacher(own, data, terms.teacher_taps)
+    scheme = make_scheme(make_student(recipe, data, seed), terms, teacher, data, seed)
+    place = "" if train is recipe.train else "control."
+    _, spent = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, steps, place)
+    return found, spent
 
 
 def _try_stages(
-    scheme: Scheme, whole: Training, batch_size: int, data: Data, runtime: Runtime, steps: int
+    scheme: Scheme,
+    whole: Training,
+    batch_size: int,
+    data: Data,
+    runtime: Runtime,
+    steps: int,
+    place: str = "",
 ) -> tuple[list[dict[str, Any]], float]:
     """What each stage of the student's training is, the objective itself last, and the seconds of all."""
     found, seconds = [], 0.0
     for number, (chosen, span) in enumerate(spans(scheme.objective, whole)):
         scheme.enter(number)
-        losses, per_step = _try(scheme, chosen, batch_size, data, runtime, steps)
+        losses, per_step = _try(scheme, chosen, batch_size, data, runtime, steps, place)
         epochs = (whole.epochs if span.last is None else span.last) - span.first
         seconds += epochs * steps * per_step
         trains = "student" if span.student else "layers"
@@ -245,13 +265,17 @@ def _describe(data: Data, recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def final_weight(term: Term) -> float:
+    """The weight that a term ends with."""
+    return term.weight if isinstance(term.weight, int | float) else term.weight.end
+
+
 def _terms(objective: Objective, losses: dict[str, float]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, term in objective.terms.items():
-        weight = term.weight if isinstance(term.weight, int | float) else term.weight.end
         found[name] = {
             "method": type(objective.method(name)).__module__.rsplit(".", 1)[-1],
-            "weight": weight,
+            "weight": final_weight(term),
             "first_value": losses[name],
             "layers": term.layers,
         }

@@ -164,7 +164,10 @@ def _check_stages(recipe: "Recipe", where: str) -> None:
                         f"{at}.objective.{name}: this method has no layers that are trained first; "
                         "give trains: student."
                     )
-        taken, epochs = sum(stage.epochs for stage in stages if stage.trains == "student"), recipe.epochs_of(keys)
+        taken, epochs = (
+            sum(stage.epochs for stage in stages if stage.trains == "student"),
+            recipe.epochs_of(keys),
+        )
         if epochs and taken and taken >= epochs:
             raise InputError(
                 f"{where}: {place}stages: take {taken} of the student's {epochs} epochs "

@@ -55,14 +55,16 @@ def check_own_teacher(recipe: "Recipe", where: str) -> None:
         return
     if own.teacher.train is not None:
         raise InputError(
-            f"{where}: control.teacher.train: a control's teacher is not trained here. Train it by a recipe of "
-            'its own, and give model: "run:FOLDER", or its weights.'
+            f"{where}: control.teacher.train: a control's teacher is not trained here. Train it by a recipe "
+            'of its own, and give model: "run:FOLDER", or its weights.'
         )
-    views = [None if one is None or one.cache is None else one.cache.views for one in (recipe.teacher, own.teacher)]
+    views = [
+        None if one is None or one.cache is None else one.cache.views for one in (recipe.teacher, own.teacher)
+    ]
     if views[0] != views[1]:
         raise InputError(
-            f"{where}: control.teacher.cache.views: decides which views of the samples the control sees, so it "
-            f"must be that of teacher.cache ({views[0] or 'none'}), given {views[1] or 'none'}."
+            f"{where}: control.teacher.cache.views: decides which views of the samples the control sees, so "
+            f"it must be that of teacher.cache ({views[0] or 'none'}), given {views[1] or 'none'}."
         )
 
 

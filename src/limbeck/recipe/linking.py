@@ -110,7 +110,7 @@ def check_chain(recipe: "Recipe", where: str) -> None:
         )
     if recipe.scheme.name != "offline":
         raise InputError(
-            f'{where}: chain: its links are taught by a finished network (scheme: offline), and this '
+            f"{where}: chain: its links are taught by a finished network (scheme: offline), and this "
             f'recipe says "{recipe.scheme.name}".'
         )
     if not isinstance(recipe.chain, GenerationsSpec):
@@ -121,8 +121,8 @@ def check_chain(recipe: "Recipe", where: str) -> None:
 def _check_links(specs: tuple[LinkSpec, ...], where: str) -> None:
     if len(specs) < 2:
         raise InputError(
-            f"{where}: chain: has {len(specs) or 'no'} link{'' if len(specs) == 1 else 's'}, and it takes two "
-            "for one to teach the other; without chain the recipe trains one student."
+            f"{where}: chain: has {len(specs) or 'no'} link{'' if len(specs) == 1 else 's'}, and it takes "
+            "two for one to teach the other; without chain the recipe trains one student."
         )
     names = [spec.name for spec in specs]
     for number, spec in enumerate(specs):
@@ -130,7 +130,7 @@ def _check_links(specs: tuple[LinkSpec, ...], where: str) -> None:
             raise InputError(f'{where}: chain.{number}.name: "{spec.name}" is there twice.')
         if number and spec.teacher is not None:
             raise InputError(
-                f'{where}: chain.{number}.teacher: the teacher of this link is the link before, '
+                f"{where}: chain.{number}.teacher: the teacher of this link is the link before, "
                 f'"{names[number - 1]}"; only the first has one of its own.'
             )
 
@@ -217,8 +217,9 @@ def _labels_alone(recipe: "Recipe", terms: dict[str, Any], at: str) -> dict[str,
         return terms
     if not kept:
         raise InputError(
-            f"{_where(recipe)}: {at}: has no teacher, so that it learns from labels alone, and no term of the "
-            "objective looks at them (such as cross_entropy). Give it an objective of its own, or a teacher."
+            f"{_where(recipe)}: {at}: has no teacher, so that it learns from labels alone, and no term of "
+            "the objective looks at them (such as cross_entropy). Give it an objective of its own, or a "
+            "teacher."
         )
     total = sum(spec.final for spec in kept.values())
     return {

@@ -95,7 +95,9 @@ def settled_students(data: dict[str, Any], where: str) -> dict[str, Any]:
     last = links[-1].get("student")
     if last is None:
         return data
-    earlier = [link if link.get("student") is not None else {**link, "student": common} for link in links[:-1]]
+    earlier = [
+        link if link.get("student") is not None else {**link, "student": common} for link in links[:-1]
+    ]
     own = {key: value for key, value in links[-1].items() if key != "student"}
     return {**data, "student": last, "chain": [*earlier, own]}
 

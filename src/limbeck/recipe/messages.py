@@ -54,7 +54,10 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Input
 def _inherited(error: Any, found: list[Any]) -> bool:
     """Whether a part that is taken from the recipe's own only repeats what is wrong there."""
     place = tuple(step for step in error["loc"] if step not in TAGS)
-    if place[:2] not in (("teacher", "train"), *(("control", key) for key in ("train", "objective", "stages"))):
+    if place[:2] not in (
+        ("teacher", "train"),
+        *(("control", key) for key in ("train", "objective", "stages")),
+    ):
         return False
     return any(
         e["type"] == error["type"] and tuple(s for s in e["loc"] if s not in TAGS) == place[1:] for e in found

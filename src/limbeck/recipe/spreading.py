@@ -21,7 +21,8 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
 
     Args:
         inherit: also fill the teacher's and the control's `train` from the recipe's own, key by key, and the
-            objective of a control that has a teacher. `optimizer` and `schedule` are taken whole or not at all, since their options belong together.
+            objective of a control that has a teacher. `optimizer` and `schedule` are taken whole or not at
+            all, since their options belong together.
     """
     result = dict(data)
     if isinstance(result.get("scheme"), str):
@@ -99,7 +100,7 @@ def _trained(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _control(part: dict[str, Any], recipe: Mapping[str, Any], *, inherit: bool) -> dict[str, Any]:
-    """A control that has a teacher of its own: it learns from the recipe's objective, unless it has another."""
+    """A control with a teacher of its own learns from the recipe's objective, unless it has another."""
     part = _staged(part, drop=inherit)
     teacher = part.get("teacher")
     if not isinstance(teacher, dict):

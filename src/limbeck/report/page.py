@@ -6,9 +6,10 @@ from pathlib import Path
 
 from limbeck.report import checkpoints, curves, figures, words
 from limbeck.report.charts import Figure
+from limbeck.report.links import links, render_links
 from limbeck.report.record import Record, Row, failures, read
 from limbeck.report.render import Table, render, store
-from limbeck.report.values import mean
+from limbeck.report.values import mapping, mean
 from limbeck.report.variants import records, render_variants
 
 __all__ = ["write"]
@@ -30,8 +31,11 @@ def write(run: Path, out: Path | None = None) -> Path:
     """
     record = read(Path(run))
     goal = Path(run) if out is None else Path(out)
-    compared = records(Path(run))
-    page = render_variants(record, compared, failures(run)) if compared else _page(record)
+    compared, linked = records(Path(run)), links(Path(run))
+    if linked:
+        page = render_links(record, linked, Path(run))
+    else:
+        page = render_variants(record, compared, failures(run)) if compared else _page(record)
     return store(page, goal / "report.html" if goal.is_dir() else goal)
 
 
@@ -137,6 +141,8 @@ def _notes(record: Record) -> list[str]:
     if "control" in record.rows:
         own = isinstance(record.settings.get("control"), Mapping)
         how = "as the recipe’s control says" if own else f"on the same plan {_without(record)}"
+        if teacher := mapping(mapping(record.settings.get("control")).get("teacher")).get("model"):
+            how = f"by another teacher ({teacher}); agreement is with the student’s teacher"
         notes.append(f"The control is the same student, trained {how}.")
     if _setting(record, "student", "head") == "teacher":
         notes.append(

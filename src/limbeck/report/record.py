@@ -16,9 +16,9 @@ import yaml
 from limbeck.errors import InputError
 from limbeck.report.values import listing, mapping, number, plain, total, values
 
-__all__ = ["Gain", "Record", "Row", "Series", "failures", "parts", "read"]
+__all__ = ["Gain", "Record", "Row", "Series", "failures", "parts", "read", "result_of", "row_of"]
 
-LABELS = {"teacher": "Teacher", "control": "Control", "student": "Student", "onnx": "ONNX", "int8": "int8"}
+LABELS = {"onnx": "ONNX", "int8": "int8"}
 BESIDE = ("peers", "exits")
 """What results call networks that learned beside the student."""
 RUN_FILES = "recipe.yaml, result.json and metrics.jsonl"
@@ -56,11 +56,11 @@ class Row:
 
     @property
     def label(self) -> str:
-        return LABELS.get(self.key, self.key)
+        return LABELS.get(self.key, self.key.capitalize())
 
     @property
     def export(self) -> bool:
-        return self.key not in ("teacher", "control", "student")
+        return self.key not in ("teacher", "control", "student", "ensemble")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +133,12 @@ def read(run: Path) -> Record:
         InputError: the folder or its `result.json` is missing or cannot be read.
     """
     run = Path(run)
-    result = _result(run)
+    result = result_of(run)
     metric = str(result.get("metric") or "accuracy")
-    parts = {key: result.get(key) for key in ("teacher", "control", "student")}
+    parts = {key: result.get(key) for key in ("teacher", "control", "student", "ensemble")}
     exports = result.get("exports")
     parts |= exports if isinstance(exports, Mapping) else {}
-    rows = {key: _row(key, part, metric) for key, part in parts.items() if isinstance(part, Mapping)}
+    rows = {key: row_of(key, part, metric) for key, part in parts.items() if isinstance(part, Mapping)}
     recipe = _text(run / "recipe.yaml")
     return Record(
         name=str(result.get("name") or run.resolve().name),
@@ -169,10 +169,10 @@ def parts(run: Path) -> dict[str, tuple[Row, Gain | None]]:
     Raises:
         InputError: as `read`.
     """
-    result = _result(Path(run))
+    result = result_of(Path(run))
     metric = str(result.get("metric") or "accuracy")
     return {
-        str(name): (_row("student", part, metric), _gain(part.get("gain")))
+        str(name): (row_of("student", part, metric), _gain(part.get("gain")))
         for name, part in mapping(result.get("variants")).items()
         if isinstance(part, Mapping)
     }
@@ -180,12 +180,17 @@ def parts(run: Path) -> dict[str, tuple[Row, Gain | None]]:
 
 def failures(run: Path) -> dict[str, str]:
     """The variants of a comparison that have no figures, each with the reason."""
-    variants = mapping(_result(Path(run)).get("variants"))
+    variants = mapping(result_of(Path(run)).get("variants"))
     found = {str(name): mapping(part).get("failed") for name, part in variants.items()}
     return {name: " ".join(map(str, said)) for name, said in found.items() if isinstance(said, list)}
 
 
-def _result(run: Path) -> dict[str, Any]:
+def result_of(run: Path) -> dict[str, Any]:
+    """What `result.json` of a run holds.
+
+    Raises:
+        InputError: as `read`.
+    """
     path = run / "result.json"
     if not run.is_dir():
         raise InputError(f"{run}: not a run folder (a folder with {RUN_FILES}).")
@@ -217,7 +222,8 @@ def _settings(recipe: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _row(key: str, part: Mapping[str, Any], metric: str) -> Row:
+def row_of(key: str, part: Mapping[str, Any], metric: str) -> Row:
+    """One network's entry in `result.json`."""
     parameters, size = number(part.get("parameters")), number(part.get("bytes"))
     return Row(
         key=key,

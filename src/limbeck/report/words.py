@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from limbeck.report.record import Gain, Record, Row
-from limbeck.report.values import mean, spread
+from limbeck.report.values import mapping, mean, spread
 
 __all__ = [
     "Verdict",
@@ -24,6 +24,7 @@ __all__ = [
     "score",
     "short",
     "size",
+    "taught",
     "times",
     "verdict",
 ]
@@ -149,28 +150,55 @@ def verdict(record: Record) -> Verdict:
     if record.gain is None:
         why = "was run without a control" if control is None else "holds no gain over its control"
         return Verdict("open", f"This run {why}, so it cannot say whether distilling helped.", f"{reached}.")
-    tone, sentence = judge(record.gain, record.metric)
+    tone, sentence = judge(record.gain, record.metric, *_sides(record))
     return Verdict(tone, sentence, _between(record, student, control, closing=tone == "good"))
 
 
-def judge(found: Gain, metric: str) -> tuple[str, str]:
-    """Tone and sentence for a gain: it counts as shown only when its interval leaves zero out."""
+def judge(
+    found: Gain, metric: str, subject: str = "Distilling", control: str = "its control"
+) -> tuple[str, str]:
+    """Tone and sentence for a gain: it counts as shown only when its interval leaves zero out.
+
+    Args:
+        found: the gain.
+        metric: of the run.
+        subject: what is judged.
+        control: what the student is held against.
+    """
     amount = gain(abs(found.mean), metric).lstrip("+")
     side = "above" if found.mean > 0 else "below"
     flat = not float(points(found.mean, metric).replace(MINUS, "-"))
-    versus = "level with its control" if flat else f"{amount} {side} its control"
+    versus = f"level with {control}" if flat else f"{amount} {side} {control}"
     if found.interval is None:
         seeds = "one seed" if found.seeds == 1 else f"{found.seeds} seeds"
-        helped = "Distilling did not help here" if flat or found.mean < 0 else "Not proven"
+        helped = f"{subject} did not help here" if flat or found.mean < 0 else "Not proven"
         return "open", f"{helped}: the student ends {versus} ({seeds}: no interval, so this may be chance)."
     span = f"(95{NBSP}% interval {interval(found, metric)}, {found.seeds} seeds)"
     if found.interval[0] > 0:
-        return "good", f"Distilling helped: the student ends {versus} {span}."
+        return "good", f"{subject} helped: the student ends {versus} {span}."
     if found.interval[1] < 0:
-        return "bad", f"Distilling hurt: the student ends {versus} {span}."
+        return "bad", f"{subject} hurt: the student ends {versus} {span}."
     if found.mean <= 0 or flat:
-        return "open", f"Distilling did not help: the student ends {versus} {span}."
+        return "open", f"{subject} did not help: the student ends {versus} {span}."
     return "open", f"No clear gain: the student ends {versus}, but the interval includes zero {span}."
+
+
+def _sides(record: Record) -> tuple[str, str]:
+    """What a run's gain judges, and what the student is held against."""
+    own = mapping(record.settings.get("control"))
+    if not record.settings.get("chain"):
+        apart = bool(own.get("teacher"))
+        return ("This teacher", "its control, which had another") if apart else ("Distilling", "its control")
+    direct = own.get("teacher") or not own.get("objective")
+    pair = "the direct pair" if taught(record) else "plain training"
+    return "The chain", pair if direct else "its control"
+
+
+def taught(record: Record) -> bool:
+    """Whether the first link of a chain has a teacher."""
+    chain = record.settings.get("chain")
+    first = mapping(chain[0]) if isinstance(chain, list) and chain else {}
+    return bool(record.settings.get("teacher") or first.get("teacher"))
 
 
 def _between(record: Record, student: Row, control: Row | None, *, closing: bool) -> str:
@@ -187,7 +215,7 @@ def _between(record: Record, student: Row, control: Row | None, *, closing: bool
     if not closing or base is None or top is None or own is None or own <= base or top - base < 0.005:
         return text
     if own >= top:
-        return f"{text} The student passes its teacher."
+        return f"{text} The student passes {'the first' if record.settings.get('chain') else 'its'} teacher."
     closed = 100 * (own - base) / (top - base)
     return f"{text} That closes {closed:.0f}{NBSP}% of the distance from control to teacher."
 
