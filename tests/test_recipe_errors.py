@@ -36,7 +36,7 @@ BASE: dict[str, Any] = {
 
 CASES = [
     # unknown and missing keys
-    ("lr=1", ['unknown key "lr"', "Allowed: control, data"]),
+    ("lr=1", ['unknown key "lr"', "Allowed: chain, control, data"]),
     ("techer={model: x}", ['unknown key "techer". Did you mean "teacher"?']),
     ("data.batchsize=3", ['data: unknown key "batchsize". Did you mean "batch_size"?']),
     ("train.epoch=3", ['train: unknown key "epoch". Did you mean "epochs"?']),
@@ -212,7 +212,7 @@ CASES = [
     ("teacher.cache={when: auto, views: 3}", ["teacher.cache", "when: auto goes with no other key"]),
     ("student.cache=3", ["student.cache: only a teacher has this key"]),
     # not yet
-    ("chain=[]", ["chain: not yet supported"]),
+    ("chain=[]", ["chain: has no links"]),
     ("weighting=confidence", ["weighting: not yet supported"]),
     ("teacher=[{model: a}]", ["teacher as a list (several teachers): not yet supported"]),
     ("scheme=data_free", ['scheme "data_free": not yet supported']),

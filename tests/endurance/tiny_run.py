@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["STAGED", "arguments", "fingerprint", "write_recipe"]
+__all__ = ["LINKED", "STAGED", "arguments", "fingerprint", "fingerprint_of_chain", "write_recipe"]
 
 NETWORKS = '''
 from torch import nn
@@ -65,6 +65,10 @@ STAGED = """
 """An objective whose methods bring a stage for the student alone, and then one for layers of their own."""
 
 
+LINKED = 'chain=[{name: assistant, student: {model: "py:endurance_nets:net", width: 5}}, {name: student}]'
+"""Settings that make a chain of it: the assistant's students, then the last ones and the direct pair."""
+
+
 def write_recipe(folder: Path, *, seeds: int = 1, epochs: int = 2, formats: str = "onnx") -> Path:
     """The recipe and the module of its networks, beside each other."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +95,14 @@ def fingerprint(out: Path) -> dict[str, Any]:
         with file.open(newline="") as opened:
             found[str(file.relative_to(out))] = [_timeless(row) for row in csv.DictReader(opened)]
     found["result.json"] = _timeless(json.loads(_text(out / "result.json")))
+    return found
+
+
+def fingerprint_of_chain(out: Path) -> dict[str, Any]:
+    """The same of a chain: of every link, and of its own folder."""
+    found: dict[str, Any] = {link.name: fingerprint(link) for link in sorted((out / "chain").iterdir())}
+    found["student"] = (out / "student.safetensors").read_bytes()
+    found["result"] = _timeless(json.loads(_text(out / "result.json")))
     return found
 
 

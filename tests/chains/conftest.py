@@ -1,0 +1,22 @@
+"""The recipe that these tests start from: digits, a teacher that is trained first, two links."""
+
+from typing import Any
+
+import pytest
+
+SMALL = "py:limbeck.students.small:convnet"
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    return {
+        "name": "linked",
+        "seeds": 2,
+        "teacher": {"model": SMALL, "width": 12, "train": {"epochs": 3}},
+        "student": {"model": SMALL, "width": 4},
+        "data": {"source": "digits", "batch_size": 64, "samples": 320},
+        "objective": {"cross_entropy": 0.1, "kd": {"weight": 0.9, "temperature": 4}},
+        "train": {"epochs": 2, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}, "threads": 1},
+        "chain": [{"name": "assistant", "student": {"model": SMALL, "width": 8}}, {"name": "student"}],
+        "export": {"formats": []},
+    }
