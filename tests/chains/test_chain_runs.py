@@ -106,7 +106,7 @@ def test_the_folder_holds_the_last_student_as_any_run_does(made: Any) -> None:
 
 
 def test_each_link_and_the_control_are_the_plain_runs_that_they_stand_for(made: Any, tmp_path: Path) -> None:
-    """To the bit: the same student from the same weights on the same plan, by the one or the other teacher."""
+    """To the bit: the same student from the same weights on the same plan, by one or the other teacher."""
     settings, out, _ = made
     first, last = out / "chain/1-assistant", out / "chain/2-student"
     by_assistant = plain(settings, teacher={"model": f"run:{first}"})

@@ -36,8 +36,6 @@ Seeds = Annotated[
 ]
 
 
-
-
 class ExportSpec(Part):
     """What the student is written as."""
 

@@ -18,7 +18,9 @@ from limbeck.report.values import listing, mapping, number, plain, total, values
 
 __all__ = ["Gain", "Record", "Row", "Series", "failures", "parts", "read", "result_of", "row_of"]
 
-LABELS = {"onnx": "ONNX", "int8": "int8"}
+OWN = ("teacher", "control", "student", "ensemble")
+"""Networks of a result, which are no exports."""
+LABELS = {key: key.capitalize() for key in OWN} | {"onnx": "ONNX", "int8": "int8"}
 BESIDE = ("peers", "exits")
 """What results call networks that learned beside the student."""
 RUN_FILES = "recipe.yaml, result.json and metrics.jsonl"
@@ -56,11 +58,11 @@ class Row:
 
     @property
     def label(self) -> str:
-        return LABELS.get(self.key, self.key.capitalize())
+        return LABELS.get(self.key, self.key)
 
     @property
     def export(self) -> bool:
-        return self.key not in ("teacher", "control", "student", "ensemble")
+        return self.key not in OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def read(run: Path) -> Record:
     run = Path(run)
     result = result_of(run)
     metric = str(result.get("metric") or "accuracy")
-    parts = {key: result.get(key) for key in ("teacher", "control", "student", "ensemble")}
+    parts = {key: result.get(key) for key in OWN}
     exports = result.get("exports")
     parts |= exports if isinstance(exports, Mapping) else {}
     rows = {key: row_of(key, part, metric) for key, part in parts.items() if isinstance(part, Mapping)}
@@ -155,7 +157,7 @@ def read(run: Path) -> Record:
         settings=_settings(recipe),
         classes=tuple(map(str, listing(result.get("classes")))),
         beside={
-            str(name): _row(str(name), part, metric)
+            str(name): row_of(str(name), part, metric)
             for word in BESIDE
             for name, part in mapping(result.get(word)).items()
             if isinstance(part, Mapping)
