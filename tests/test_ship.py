@@ -68,7 +68,9 @@ def test_both_files_are_evaluated_as_they_are(data: Data, network: nn.Module, tm
     assert json.loads(notes["normalisation"])["mean"] == [0.3]
     assert notes["recipe"] == "name"
 
-    timed = ship.latencies({"student": network.eval()}, tmp_path, ["onnx", "int8"], images[:3])
+    timed = ship.latencies(
+        {"student": network.eval()}, {f: tmp_path / ship.named(f) for f in ("onnx", "int8")}, images[:3]
+    )
     assert list(timed) == ["student", "onnx", "int8"]
     assert all(math.isfinite(ms) and ms > 0 for ms in timed.values())
 

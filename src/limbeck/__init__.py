@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from limbeck.running import run as run
     from limbeck.schemes import Offline as Offline
     from limbeck.staging import Stage as Stage
+    from limbeck.students.early import EarlyExit as EarlyExit
     from limbeck.taps import Tapped as Tapped
     from limbeck.teachers import Frozen as Frozen
     from limbeck.training import Averaging as Averaging
@@ -40,6 +41,7 @@ _HOME = {
     "Averaging": "training",
     "Batch": "knowledge",
     "Distilled": "api",
+    "EarlyExit": "students.early",
     "Frozen": "teachers",
     "InputAdapter": "inputs",
     "InputError": "errors",

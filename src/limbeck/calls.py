@@ -1,7 +1,7 @@
 """What happens inside a network in one pass: `watch` notes every call of every module."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,6 +18,7 @@ __all__ = [
     "Call",
     "classifier",
     "eager",
+    "features_at",
     "first_answer",
     "is_norm",
     "is_pooling",
@@ -160,6 +161,21 @@ def first_answer(who: str, network: nn.Module, batch: Batch, ask: Callable[[Batc
         if isinstance(error, InputError):
             raise
         raise unfit(who, batch, error) from error
+
+
+def features_at(network: Tapped, taps: Sequence[str], batch: Batch) -> tuple[Tensor, ...]:
+    """What a network that is yet to be tapped says there, in eval mode; it is left as it was."""
+    modes = {module: module.training for module in network.modules()}
+    reading = Tapped(network.model, taps, network.adapter, who=network.who).eval()
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            answer: Knowledge = reading(batch.to(device).input)
+            return answer.features
+    finally:
+        reading.close()
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def unfit(who: str, batch: Batch, error: Exception) -> InputError:

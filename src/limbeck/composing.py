@@ -1,25 +1,34 @@
 """Students that are composites: built for a training, and built again from what their weights' file says."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.calls import Call, classifier, eager, watch
+from limbeck.calls import Call, classifier, eager, features_at, watch
 from limbeck.errors import InputError
-from limbeck.knowledge import Batch, Knowledge
+from limbeck.knowledge import Batch
 from limbeck.methods._heads import classifies
 from limbeck.methods.simple_projector import SimpleProjector
 from limbeck.objective import Objective
+from limbeck.students._notes import Notes
+from limbeck.students.exits import ExitNotes, Exits
 from limbeck.students.reused_head import HeadNotes, ReusedHead
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
 from limbeck.teachers.base import Speaker
 
-__all__ = ["compose", "is_composite", "notes_of", "recompose", "student_head", "teacher_head"]
+__all__ = ["compose", "is_composite", "notes_of", "recompose", "student_head", "teacher_head", "told"]
 
 NOTE = "composite"
 """Under this name the head of a weights' file says how the student is put together."""
+
+COMPOSITES: dict[str, tuple[type[Notes], Callable[..., nn.Module]]] = {
+    HeadNotes.kind: (HeadNotes, ReusedHead),
+    ExitNotes.kind: (ExitNotes, Exits),
+}
+"""By the kind that notes name: how these are read, and what is built of (student, notes, generator)."""
 
 
 def compose(student: Tapped, objective: Objective, teacher: Frozen, batch: Batch, seed: int) -> nn.Module:
@@ -44,7 +53,7 @@ def compose(student: Tapped, objective: Objective, teacher: Frozen, batch: Batch
             "objective: the student is to end in the teacher's classifier in place of its own, and its own "
             "cannot be taken out: its logits are not what one linear layer answers."
         )
-    before = _features(student, read, batch)
+    before = features_at(student, read, batch)
     with torch.no_grad(), eager(teacher.network):
         heard = teacher(batch.to(_device(teacher.network)))
     goal, feature = heard.features[objective.teacher_taps.index(theirs)], before[0]
@@ -120,20 +129,6 @@ def _classifier(
     return head
 
 
-def _features(network: Tapped, taps: list[str], batch: Batch) -> tuple[Tensor, ...]:
-    """What a network that is yet to be tapped says there, in eval mode; it is left as it was."""
-    modes = {module: module.training for module in network.modules()}
-    reading = Tapped(network.model, taps, network.adapter, who=network.who).eval()
-    try:
-        with torch.no_grad():
-            answer: Knowledge = reading(batch.to(_device(network)).input)
-            return answer.features
-    finally:
-        reading.close()
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def _check_same_without(
     own: Call, student: Tapped, taps: list[str], before: tuple[Tensor, ...], batch: Batch
 ) -> None:
@@ -152,7 +147,7 @@ def _check_same_without(
     gone = f"the student's own classifier \"{own.path}\" is taken out, for it is to end in the teacher's"
     handle = own.module.register_forward_hook(lambda module, args, answer: args[0])
     try:
-        after = _features(student, taps, batch)
+        after = features_at(student, taps, batch)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"objective: {gone}, and without it the student does not run: {type(error).__name__}: {error}"
@@ -180,18 +175,32 @@ def recompose(student: nn.Module, notes: Mapping[str, str]) -> nn.Module:
     if not is_composite(notes):
         return student
     try:
-        parsed = HeadNotes.parse(notes[NOTE])
+        kind, built = COMPOSITES[_kind(notes)]
+        parsed = kind.parse(notes[NOTE])
     except (ValueError, TypeError) as error:
         raise InputError(
             f"the notes on a composite student are broken ({error}): {notes[NOTE]!r}."
         ) from error
     try:
-        return ReusedHead(student, parsed, torch.Generator())
+        return built(student, parsed, torch.Generator())
     except ValueError as error:
         raise InputError(
-            "the weights are of a student that ends in its teacher's classifier, and this student is not the "
-            f"one that was inside: {error}"
+            f"the weights are of a student that {kind.told}, and this student is not the one that was "
+            f"inside: {error}"
         ) from error
+
+
+def _kind(notes: Mapping[str, str]) -> str:
+    """Which composite the notes are of.
+
+    Raises:
+        ValueError: they are of none.
+    """
+    given = json.loads(notes[NOTE])
+    kind = given.get("kind", HeadNotes.kind) if isinstance(given, dict) else None  # the first had no kind
+    if kind not in COMPOSITES:
+        raise ValueError(f"there is no composite {kind!r}")
+    return str(kind)
 
 
 def is_composite(notes: Mapping[str, str]) -> bool:
@@ -199,9 +208,18 @@ def is_composite(notes: Mapping[str, str]) -> bool:
     return NOTE in notes
 
 
+def told(notes: Mapping[str, str]) -> str:
+    """What sets a composite apart from the network inside it, for people: "ends in its teacher's classifier".
+
+    Raises:
+        ValueError: the notes cannot be read.
+    """
+    return COMPOSITES[_kind(notes)][0].told
+
+
 def notes_of(student: nn.Module) -> dict[str, str]:
     """What the head of the weights' file has to say so that `recompose` can build the student again."""
-    return {NOTE: student.notes.dump()} if isinstance(student, ReusedHead) else {}
+    return {NOTE: student.notes.dump()} if isinstance(student, ReusedHead | Exits) else {}
 
 
 def _device(module: nn.Module) -> torch.device:

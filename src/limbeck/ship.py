@@ -20,11 +20,16 @@ from limbeck.export.runtime import OnnxModel
 from limbeck.files import atomic_folder
 from limbeck.inputs import InputSpec
 
-__all__ = ["FILES", "export", "latencies", "pixels"]
+__all__ = ["FILES", "export", "latencies", "named", "pixels"]
 
 FILES = {"onnx": "student.onnx", "int8": "student.int8.onnx"}
 CALIBRATION = 512
 """Training samples that set the ranges of int8; more changes little."""
+
+
+def named(form: str, stem: str = "student") -> str:
+    """The name of the file of a format, for the student or for another network of the run."""
+    return FILES[form].replace("student", stem, 1)
 
 
 def pixels(samples: Samples, count: int, size: int = 64) -> Iterator[Tensor]:
@@ -45,6 +50,7 @@ def export(
     name: str,
     *,
     batch: int = 500,
+    stem: str = "student",
 ) -> dict[str, dict[str, Any]]:
     """Write the student in the asked formats and evaluate each file on the test set.
 
@@ -56,6 +62,7 @@ def export(
         data: test set for the figures, training set for calibration.
         name: the run's name, for the file's notes.
         batch: samples in one evaluation batch.
+        stem: how the names of the files begin.
 
     Returns:
         For each format: file, accuracy, agreement with the network in torch, bytes.
@@ -68,12 +75,12 @@ def export(
     )[1]
     with contextlib.ExitStack() as after:
         # Only a step on the way to int8: it must neither stay nor replace a file of an earlier export.
-        kept = folder / FILES["onnx"]
+        kept = folder / named("onnx", stem)
         draft = folder if "onnx" in formats else after.enter_context(atomic_folder(kept))
-        onnx = export_onnx(network, example, draft / FILES["onnx"], metadata=_notes(spec, data, name))
+        onnx = export_onnx(network, example, draft / kept.name, metadata=_notes(spec, data, name))
         if "int8" in formats:
-            quantize_static(onnx, pixels(data.train, CALIBRATION), folder / FILES["int8"])
-    return {form: _entry(folder / FILES[form], data, reference, batch) for form in formats}
+            quantize_static(onnx, pixels(data.train, CALIBRATION), folder / named("int8", stem))
+    return {form: _entry(folder / named(form, stem), data, reference, batch) for form in formats}
 
 
 def _answer(network: nn.Module, images: Any) -> Tensor:
@@ -114,11 +121,9 @@ def _notes(spec: InputSpec, data: Data, name: str) -> dict[str, str]:
     }
 
 
-def latencies(
-    networks: dict[str, nn.Module], folder: Path, exports: Sequence[str], example: Tensor
-) -> dict[str, float]:
-    """Median milliseconds of one sample on one thread, all side by side: torch eager, and the files."""
+def latencies(networks: dict[str, nn.Module], files: dict[str, Path], example: Tensor) -> dict[str, float]:
+    """Median milliseconds of one sample on one thread, all side by side: torch eager, and exported files."""
     one = example[:1]
     calls = {name: torch_runner(network, one) for name, network in networks.items()}
-    calls |= {form: onnx_runner(folder / FILES[form], one) for form in exports}
+    calls |= {name: onnx_runner(file, one) for name, file in files.items()}
     return {name: round(float(found["median_ms"]), 4) for name, found in measure(calls).items()}

@@ -13,7 +13,7 @@ from limbeck.build import load_data, restored
 from limbeck.commands.card import card
 from limbeck.commands.common import screen
 from limbeck.commands.viewing import evaluation_views
-from limbeck.composing import is_composite
+from limbeck.composing import is_composite, told
 from limbeck.errors import InputError, WorkError
 from limbeck.models.hub import CONFIG, WEIGHTS, is_local, is_pushed, is_trusted, origin
 from limbeck.models.timm import published_form
@@ -81,7 +81,6 @@ def _free(folder: Path) -> None:
 def _written(run: Path, folder: Path, result: dict[str, Any], target: str, license: str | None) -> list[str]:
     """Everything that belongs to the repository, in a folder; the files' names."""
     recipe = RunFolder(run).load_recipe()
-    student = recipe.student
     data = load_data(recipe)
     built = restored(recipe, data, recipe.seed_list[0], run / "student.safetensors")
     model, options = _origin(recipe)
@@ -100,7 +99,7 @@ def _written(run: Path, folder: Path, result: dict[str, Any], target: str, licen
         "input": {"mean": spec.mean, "std": spec.std, "size": spec.size, "channels": spec.channels},
     }
     plain = {}
-    if not student.head:
+    if not is_composite(weights.metadata(run / "student.safetensors")):
         plain = published_form(built.model, model, options, data.classes, spec, data.train.size, seen)
     about = {**plain, "limbeck": own}
     (folder / CONFIG).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -119,7 +118,7 @@ def _origin(recipe: Recipe) -> tuple[str, dict[str, Any]]:
     """What a student is built by anywhere: a run or a repository that it was taken from may not be there.
 
     Raises:
-        InputError: it was taken from a student that ends in its teacher's classifier.
+        InputError: it was taken from a student that is a composite.
     """
     network, beside = recipe.student, recipe.beside
     model, options = network.model, dict(network.options)
@@ -131,10 +130,9 @@ def _origin(recipe: Recipe) -> tuple[str, dict[str, Any]]:
             beside = None if not is_local(name) or beside is None else beside / name
             continue
         folder = next(p for p in (*([] if beside is None else [beside / name]), Path(name)) if p.is_dir())
-        if is_composite(weights.metadata(folder / "student.safetensors")):
-            raise InputError(
-                f"student.model: run:{name} ends in its teacher's classifier, which no model's name builds."
-            )
+        notes = weights.metadata(folder / "student.safetensors")
+        if is_composite(notes):
+            raise InputError(f"student.model: run:{name} {told(notes)}, which no model's name builds.")
         before = RunFolder(folder).load_recipe()
         model, options, beside = before.student.model, dict(before.student.options), before.beside
     return model, options

@@ -64,18 +64,17 @@ def origin(name: str, beside: Path | None, where: str) -> tuple[str, dict[str, A
         where: place in the recipe, for messages.
 
     Raises:
-        InputError: as `build`; or it ends in its teacher's classifier, which no model's name builds.
+        InputError: as `build`; or it is a composite, which no model's name builds.
     """
-    from limbeck.composing import is_composite
+    from limbeck.composing import is_composite, told
 
     folder, config = _opened(name, beside, where)
     if "limbeck" not in config:
         own = {k: v for k, v in config.get("model_args", {}).items() if k not in ("in_chans", "num_classes")}
         return f"timm:{config['architecture']}", own
-    if is_composite(weights.metadata(folder / WEIGHTS)):
-        raise InputError(
-            f"{where}: hf:{name} ends in its teacher's classifier, which no model's name builds."
-        )
+    notes = weights.metadata(folder / WEIGHTS)
+    if is_composite(notes):
+        raise InputError(f"{where}: hf:{name} {told(notes)}, which no model's name builds.")
     return str(config["limbeck"].get("model")), dict(config["limbeck"].get("options") or {})
 
 

@@ -7,21 +7,21 @@ The student's own classifier is left out. A projector brings its last feature to
 over places goes to a copy of the teacher's classifier, which stays as it is.
 """
 
-import json
-from dataclasses import asdict, dataclass, fields
-from typing import Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.methods._layers import conv, linear
+from limbeck.students._notes import Notes
 from limbeck.taps import Tapped
 
 __all__ = ["HeadNotes", "ReusedHead"]
 
 
 @dataclass(frozen=True, slots=True)
-class HeadNotes:
+class HeadNotes(Notes):
     """All that is needed to build the composite around a student again.
 
     Attributes:
@@ -35,6 +35,9 @@ class HeadNotes:
         factor: by how much the projector is narrower inside than the teacher's feature.
     """
 
+    kind: ClassVar[str] = "reused_head"
+    told: ClassVar[str] = "ends in its teacher's classifier"
+
     tap: str
     replaced: str
     inputs: int
@@ -43,23 +46,6 @@ class HeadNotes:
     maps: bool
     bias: bool
     factor: int
-
-    def dump(self) -> str:
-        """As one line of JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read what `dump` wrote.
-
-        Raises:
-            ValueError, TypeError: it is something else.
-        """
-        notes = cls(**json.loads(text))
-        for field in fields(notes):
-            if type(getattr(notes, field.name)) is not field.type:
-                raise ValueError(f"{field.name} is {getattr(notes, field.name)!r}")
-        return notes
 
 
 class ReusedHead(nn.Module):

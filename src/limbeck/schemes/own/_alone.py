@@ -66,9 +66,10 @@ class Own(Kind):
         return losses | {name: zero for name in self.objective.terms if name not in losses}
 
     def learners(self) -> list[tuple[Tapped, Objective, Speaker]]:
-        """The student, beside its teacher where that is a network."""
+        """The student, beside its teacher where that is a network; with what it learns from alone."""
         source = self.teacher if isinstance(self.teacher, Copied) else Speaking(self.student)
-        return [(self.student, self.objective, source)]
+        objectives = [self.objective, *([] if self.alone is None else [self.alone])]
+        return [(self.student, objective, source) for objective in objectives]
 
     def lessons(self) -> list[Lesson]:
         """The student from labels and from itself."""
