@@ -85,6 +85,11 @@ def _check_kind(recipe: "Recipe", where: str) -> None:
         raise InputError(f"{at}.kind: say how the student teaches itself; one of {listed}.")
     found = catalogue.get(scheme.name, kind, where=f"{at}.kind")
     catalogue.check(found, scheme.options, at, ("name", "kind", "peers"))
+    if found.hard_targets and recipe.data.mix is not None:
+        raise InputError(
+            f"{where}: data.mix: the scheme {scheme.name} ({kind}) needs samples of one class each, which "
+            "mixed ones are not; leave it out."
+        )
     exchanged = False
     for name, term in recipe.objective.items():
         method = methods.get(term.method or name, where=f"{where}: objective.{name}", beside=recipe.beside)

@@ -40,6 +40,8 @@ class ScheduleSpec(Part):
     """cosine and polynomial: the share of `lr` at the end."""
     power: Annotated[float, Field(gt=0, le=100)] = 0.9
     """polynomial only: its exponent."""
+    cycles: Annotated[int, Field(ge=1, le=10**6)] = 1
+    """cosine only: into how many equal cycles it is divided, each from `lr` down to `final`."""
 
     @model_validator(mode="after")
     def _milestones_fit(self) -> Self:
@@ -49,6 +51,8 @@ class ScheduleSpec(Part):
             raise ValueError(
                 f"cooldown_epochs are for cosine and polynomial; a {self.name} schedule holds its rate anyway"
             )
+        if self.name != "cosine" and self.cycles > 1:
+            raise ValueError(f"cycles are for the cosine schedule only; this one is {self.name}")
         if self.name != "step" and self.milestones:
             raise ValueError(f"milestones are for the step schedule only; this one is {self.name}")
         if any(b <= a for a, b in zip(self.milestones, self.milestones[1:], strict=False)):

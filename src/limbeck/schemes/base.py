@@ -151,6 +151,8 @@ class Kind(Scheme):
     """Whether terms may compare layers, and not only responses."""
     needs_terms: ClassVar[bool] = True
     """Whether it teaches by terms of the objective that compare with a teacher, so that one must be there."""
+    hard_targets: ClassVar[bool] = False
+    """True when it needs class indices, so mixed targets are refused when the recipe is checked."""
     published: ClassVar[Mapping[str, object]] = {}
     """The objective and options that the paper uses, for the scheme's card."""
 

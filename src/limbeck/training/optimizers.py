@@ -117,7 +117,9 @@ def build_schedule(optimizer: Optimizer, settings: Training, steps_per_epoch: in
     }
     final = rate * float(options.get("final") or 0.0)
     if name == "cosine":
-        return CosineLRScheduler(optimizer, t_initial=curve, lr_min=final, **common)
+        cycles = int(options.get("cycles") or 1)
+        cycle = curve if cycles == 1 else curve / cycles  # need not end with a step
+        return CosineLRScheduler(optimizer, t_initial=cycle, lr_min=final, cycle_limit=cycles, **common)
     if name == "polynomial":
         power = float(options.get("power") or POWER)
         return PolyLRScheduler(optimizer, t_initial=curve, lr_min=final, power=power, **common)

@@ -38,7 +38,8 @@ class Training:
         optimizer: `name` (any of timm's; `sgd` is plain momentum), `lr`, and its other options.
         schedule: `name` (`cosine`, `polynomial`, `step`, `constant`), `warmup_epochs`, `cooldown_epochs` (the
             last ones, at the final rate) and `final` (share of the rate that cosine and polynomial end at),
-            `power` for `polynomial`, `milestones` (epochs) and `gamma` for `step`.
+            `cycles` (equal ones, each from the top) for `cosine`, `power` for `polynomial`, `milestones`
+            (epochs) and `gamma` for `step`.
         accumulate: into how many parts a batch is split; the gradient is that of the whole batch.
         clip: largest norm of the gradient, above 0; None does not clip.
         decay_bias_and_norm: whether weight decay also shrinks biases, and all other parameters of one
