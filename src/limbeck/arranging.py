@@ -1,6 +1,5 @@
 """The scheme of a recipe: teacher and student, peers that teach each other, or one that teaches itself."""
 
-import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -13,13 +12,13 @@ from limbeck.objective import Objective
 from limbeck.recipe import Network, Recipe
 from limbeck.schemes.base import Kind, Scheme, Setting
 from limbeck.schemes.catalogue import get
+from limbeck.schemes.online._views import seed_for
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
 
 __all__ = ["arrange", "scheme_for"]
 
 DEFAULT_KIND = {"online": "mutual"}
-PEERS = 2
 
 
 def scheme_for(
@@ -98,17 +97,12 @@ def kind_of(recipe: Recipe) -> type[Kind]:
 
 def _peers(recipe: Recipe, data: Data, seed: int) -> Mapping[str, Tapped]:
     """The networks beside the student, each with first weights of its own."""
-    spec = recipe.scheme.peers or PEERS
+    spec = recipe.scheme.peers or kind_of(recipe).together(recipe.scheme.options)
     networks: tuple[Network, ...] = (recipe.student,) * (spec - 1) if isinstance(spec, int) else spec
     found = {}
     for number, network in enumerate(networks, 2):
         name = f"peer-{number}"
-        torch.manual_seed(_keyed(seed, name))
+        torch.manual_seed(seed_for(seed, name))
         built = prepare(network, data, where=f"scheme.peers.{number - 2}", beside=recipe.beside)
         found[name] = Tapped(built.model, (), built.adapter, who=name)
     return found
-
-
-def _keyed(seed: int, name: str) -> int:
-    """A seed for each peer of each seed: seed + 1 would give it the weights of another run's student."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest())

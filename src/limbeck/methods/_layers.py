@@ -39,6 +39,7 @@ def linear(
     generator: torch.Generator,
     *,
     maps: bool = False,
+    bias: bool = True,
     gain: Gain = "relu",
 ) -> nn.Module:
     """A linear layer, or a 1×1 convolution for maps: He's normal initialisation, zero bias.
@@ -49,12 +50,13 @@ def linear(
         generator: the only source of its initial values, so that setting up a method draws nothing from
             torch's global generator and student and control see the same.
         maps: for [B, C, H, W] instead of [..., D].
+        bias: whether it has one.
         gain: the non-linearity that follows; `linear` for none.
     """
     if maps:
-        return conv(inputs, outputs, 1, generator, bias=True, gain=gain)
+        return conv(inputs, outputs, 1, generator, bias=bias, gain=gain)
     # Built without memory first: the usual constructor would draw from torch's global generator.
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device=generator.device)
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device=generator.device)
     return _drawn(layer, generator, gain)
 
 

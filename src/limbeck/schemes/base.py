@@ -161,6 +161,11 @@ class Kind(Scheme):
         return [(self.student, self.objective, Speaking(self.student))]
 
     @classmethod
+    def together(cls, options: Mapping[str, Any]) -> int:
+        """How many networks such as the student are built, it included, where a recipe does not say."""
+        return 1
+
+    @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         """See whether options are in range.
 

@@ -1,7 +1,7 @@
 """What the kinds of online distillation share: peers side by side, each with an objective of its own."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -30,6 +30,8 @@ class Peers(Kind):
     """
 
     others: ClassVar[str] = "peers"
+    shares: Sequence[float] = ()
+    """How much each of those counts whom a peer hears, 1 in all; empty: all alike."""
 
     def __init__(self, student: Tapped, objective: Objective, setting: Setting) -> None:
         super().__init__()
@@ -55,22 +57,60 @@ class Peers(Kind):
         """Nothing: peers speak in `forward`."""
         return None
 
-    def answers(self, batch: Batch) -> list[Knowledge]:
+    @classmethod
+    def together(cls, options: Mapping[str, Any]) -> int:
+        """Two."""
+        return 2
+
+    def inputs(self, batch: Batch, teaching: Any) -> Sequence[Any]:
+        """What each peer is asked: all the same."""
+        return [batch.input] * len(self.names)
+
+    def answers(self, batch: Batch, teaching: Any) -> list[Knowledge]:
         """What the peers say, each with its gradient."""
-        return [peer(batch.input) for peer in (self.student, *self.peers)]
+        asked = zip((self.student, *self.peers), self.inputs(batch, teaching), strict=True)
+        return [peer(given) for peer, given in asked]
 
     def forward(self, batch: Batch, teaching: Any) -> dict[str, Tensor]:
-        said = self.answers(batch)
+        said = self.answers(batch, teaching)
         heard, losses = self.advise([one.detach() for one in said], batch, teaching)
+        return self.learnt(said, heard, batch, losses)
+
+    def learnt(
+        self,
+        said: Sequence[Knowledge],
+        heard: Sequence[tuple[Knowledge, ...]],
+        batch: Batch,
+        losses: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """The losses of all peers, summed up under `loss`.
+
+        Args:
+            said: their answers.
+            heard: whose answers each hears, detached.
+            batch: what was asked.
+            losses: those of the scheme's own layers.
+        """
         total = torch.stack([*losses.values()]).sum() if losses else None
-        for number, (objective, name) in enumerate(
-            zip((self.objective, *self.objectives), self.names, strict=True)
-        ):
-            own = _learnt(objective, said[number], heard[number], batch)
+        for number, name in enumerate(self.names):
+            own = self.lesson(number, said[number], heard[number], batch)
             total = own.pop("loss") if total is None else total + own.pop("loss")
             losses |= own if number == 0 else {f"{name}.{term}": value for term, value in own.items()}
         assert total is not None
         return {"loss": total, **losses}
+
+    def lesson(
+        self, number: int, said: Knowledge, heard: Sequence[Knowledge], batch: Batch
+    ) -> dict[str, Tensor]:
+        """The losses of one peer, the mean over those whom it hears: label terms are the same for each."""
+        objective = (self.objective, *self.objectives)[number]
+        shares = self.shares or [1 / len(heard)] * len(heard)
+        found: dict[str, Tensor] = {}
+        for other, share in zip(heard, shares, strict=True):
+            for term, value in objective(said, other, batch).items():
+                part = value if len(heard) == 1 else value * share
+                found[term] = found[term] + part if term in found else part
+        return found
 
     def learners(self) -> list[tuple[Tapped, Objective, Speaker]]:
         """Every peer, beside the next."""
@@ -101,11 +141,14 @@ class Peers(Kind):
         """The other peers: each is a student as good as any."""
         return {name: peer.model for name, peer in zip(self.names[1:], self._tapped(), strict=True)}
 
+    def groups(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Each peer with its objective."""
+        return [(self.student, self.objective), *zip(self.peers, self.objectives, strict=True)]
+
     def parts(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
         """Every peer with the layers of its methods is a part, and what is the scheme's own another."""
         owners = {id(p): "own" for p in self.parameters()}
-        groups = [(self.student, self.objective), *zip(self.peers, self.objectives, strict=True)]
-        for name, group in zip(self.names, groups, strict=True):
+        for name, group in zip(self.names, self.groups(), strict=True):
             owners |= {id(p): name for module in group for p in module.parameters()}
         found: dict[str, list[tuple[str, nn.Parameter]]] = {}
         for label, parameter in self.named_parameters():
@@ -124,17 +167,6 @@ class Peers(Kind):
         super().before_step(epoch)
         for objective in self._objectives():
             objective.before_step(epoch)
-
-
-def _learnt(
-    objective: nn.Module, said: Knowledge, heard: Sequence[Knowledge], batch: Batch
-) -> dict[str, Tensor]:
-    """The losses of one learner, the mean over those whom it hears: label terms are the same for each."""
-    found: dict[str, Tensor] = objective(said, heard[0], batch)
-    for other in heard[1:]:
-        for name, value in objective(said, other, batch).items():
-            found[name] = found[name] + value
-    return {name: value / len(heard) for name, value in found.items()} if len(heard) > 1 else found
 
 
 def mean_answer(logits: Sequence[Tensor]) -> Tensor:
