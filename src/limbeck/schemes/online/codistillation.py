@@ -49,7 +49,7 @@ class Codistillation(Peers):
     """
 
     paper = (
-        "Anil, Pereyra, Passos, Ormandi, Dahl, Hinton 2018, Large scale distributed neural network training "
+        "Anil, Pereyra, Passos, Ormandi, Dahl, Hinton (2018), Large scale distributed neural network training "
         "through online distillation, ICLR, https://arxiv.org/abs/1804.03235"
     )
     aliases = ("stale_copies",)

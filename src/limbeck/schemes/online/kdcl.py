@@ -117,7 +117,7 @@ class KDCL(Peers):
     """
 
     paper = (
-        "Guo, Wang, Wu, Yu, Liang, Hu, Luo 2020, Online Knowledge Distillation via Collaborative Learning, "
+        "Guo, Wang, Wu, Yu, Liang, Hu, Luo (2020), Online Knowledge Distillation via Collaborative Learning, "
         "CVPR, https://openaccess.thecvf.com/content_CVPR_2020/html/"
         "Guo_Online_Knowledge_Distillation_via_Collaborative_Learning_CVPR_2020_paper.html"
     )

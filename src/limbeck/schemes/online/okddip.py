@@ -68,7 +68,7 @@ class OKDDip(Peers):
     """
 
     paper = (
-        "Chen, Mei, Wang, Feng, Chen 2020, Online Knowledge Distillation with Diverse Peers, AAAI, "
+        "Chen, Mei, Wang, Feng, Chen (2020), Online Knowledge Distillation with Diverse Peers, AAAI, "
         "https://arxiv.org/abs/1912.00350"
     )
     aliases = ("diverse_peers",)

@@ -51,7 +51,7 @@ class One(Peers):
     """
 
     paper = (
-        "Lan, Zhu, Gong 2018, Knowledge Distillation by On-the-Fly Native Ensemble, NeurIPS, "
+        "Lan, Zhu, Gong (2018), Knowledge Distillation by On-the-Fly Native Ensemble, NeurIPS, "
         "https://arxiv.org/abs/1806.04606"
     )
     aliases = ("native_ensemble",)

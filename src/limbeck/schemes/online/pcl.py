@@ -56,7 +56,7 @@ class PCL(Peers):
     """
 
     paper = (
-        "Wu, Gong 2021, Peer Collaborative Learning for Online Knowledge Distillation, AAAI, "
+        "Wu, Gong (2021), Peer Collaborative Learning for Online Knowledge Distillation, AAAI, "
         "https://arxiv.org/abs/2006.04147"
     )
     aliases = ("peer_collaborative",)

@@ -69,7 +69,7 @@ class ClassWise(Taking):
     """The teacher is its own answer to another sample of the same class."""
 
     paper = (
-        "Yun, Park, Lee, Shin 2020, Regularizing Class-wise Predictions via Self-knowledge Distillation, "
+        "Yun, Park, Lee, Shin (2020), Regularizing Class-wise Predictions via Self-knowledge Distillation, "
         "CVPR, https://arxiv.org/abs/2003.13964"
     )
     aliases = ("cs_kd",)

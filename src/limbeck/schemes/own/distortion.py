@@ -48,7 +48,7 @@ class Distortion(Taking):
     """
 
     paper = (
-        "Xu, Liu 2019, Data-Distortion Guided Self-Distillation for Deep Neural Networks, AAAI, "
+        "Xu, Liu (2019), Data-Distortion Guided Self-Distillation for Deep Neural Networks, AAAI, "
         "https://ojs.aaai.org/index.php/AAAI/article/view/4498"
     )
     aliases = ("ddgsd",)

@@ -60,7 +60,7 @@ class BeYourOwnTeacher(Own):
     """
 
     paper = (
-        "Zhang, Song, Gao, Chen, Bao, Ma 2019, Be Your Own Teacher, ICCV, https://arxiv.org/abs/1905.08094"
+        "Zhang, Song, Gao, Chen, Bao, Ma (2019), Be Your Own Teacher, ICCV, https://arxiv.org/abs/1905.08094"
     )
     aliases = ("byot", "be_your_own_teacher")
     others: ClassVar[str] = "exits"

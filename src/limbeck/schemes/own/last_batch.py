@@ -42,7 +42,7 @@ class LastBatch(Taking):
     """The teacher is its own answer in the step before."""
 
     paper = (
-        "Shen, Xu, Yang, Li, Guo 2022, Self-Distillation from the Last Mini-Batch for Consistency "
+        "Shen, Xu, Yang, Li, Guo (2022), Self-Distillation from the Last Mini-Batch for Consistency "
         "Regularization, CVPR, https://arxiv.org/abs/2203.16172"
     )
     aliases = ("dlb",)

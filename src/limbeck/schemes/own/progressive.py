@@ -31,7 +31,7 @@ class Progressive(Past):
     """The teacher is the student as it was an epoch ago."""
 
     paper = (
-        "Kim, Ji, Yoon, Hwang 2021, Self-Knowledge Distillation with Progressive Refinement of Targets, "
+        "Kim, Ji, Yoon, Hwang (2021), Self-Knowledge Distillation with Progressive Refinement of Targets, "
         "ICCV, https://arxiv.org/abs/2006.12000"
     )
     aliases = ("ps_kd",)

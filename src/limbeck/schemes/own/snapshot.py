@@ -31,7 +31,7 @@ class Snapshot(Past):
     """
 
     paper = (
-        "Yang, Xie, Su, Yuille 2019, Snapshot Distillation: Teacher-Student Optimization in One Generation, "
+        "Yang, Xie, Su, Yuille (2019), Snapshot Distillation: Teacher-Student Optimization in One Generation, "
         "CVPR, https://arxiv.org/abs/1812.00123"
     )
     aliases = ("snapshot_distillation",)
