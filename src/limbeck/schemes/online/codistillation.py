@@ -49,8 +49,8 @@ class Codistillation(Peers):
     """
 
     paper = (
-        "Anil, Pereyra, Passos, Ormandi, Dahl, Hinton (2018), Large scale distributed neural network training "
-        "through online distillation, ICLR, https://arxiv.org/abs/1804.03235"
+        "Anil, Pereyra, Passos, Ormandi, Dahl, Hinton (2018), Large scale distributed neural network "
+        "training through online distillation, ICLR, https://arxiv.org/abs/1804.03235"
     )
     aliases = ("stale_copies",)
     published: ClassVar[Mapping[str, object]] = {

@@ -31,8 +31,8 @@ class Snapshot(Past):
     """
 
     paper = (
-        "Yang, Xie, Su, Yuille (2019), Snapshot Distillation: Teacher-Student Optimization in One Generation, "
-        "CVPR, https://arxiv.org/abs/1812.00123"
+        "Yang, Xie, Su, Yuille (2019), Snapshot Distillation: Teacher-Student Optimization in One "
+        "Generation, CVPR, https://arxiv.org/abs/1812.00123"
     )
     aliases = ("snapshot_distillation",)
     reads_layers = True
