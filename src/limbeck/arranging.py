@@ -1,4 +1,7 @@
-"""The scheme of a recipe: teacher and student, peers that teach each other, or one that teaches itself."""
+"""The scheme of a recipe: teacher and student, peers that teach each other, or one that teaches itself.
+
+Or a student that adds a task to its teacher's.
+"""
 
 from collections.abc import Mapping
 
@@ -8,6 +11,7 @@ from limbeck.assembly import make_scheme, setup
 from limbeck.build import Prepared, make_objective, prepare, probe_batch
 from limbeck.data import Data
 from limbeck.errors import InputError
+from limbeck.inheriting import make_lifelong
 from limbeck.objective import Objective
 from limbeck.recipe import Network, Recipe
 from limbeck.schemes.base import Kind, Scheme, Setting
@@ -32,9 +36,21 @@ def scheme_for(
 ) -> Scheme:
     """What the training of a role trains; a control is taught by nobody, whatever the scheme.
 
+    Args:
+        recipe: the run's.
+        role: student or control.
+        data: what is learnt from.
+        seed: of the training.
+        student: with its first weights.
+        objective: what it learns from.
+        teacher: where the objective needs one, or where student and control begin as the teacher.
+
     Raises:
         InputError: networks, terms and scheme do not fit together.
     """
+    if recipe.adds_task:
+        assert teacher is not None
+        return make_lifelong(student, objective, teacher, data, seed)
     if recipe.scheme.name == "offline" or role == "control":
         return make_scheme(student, objective, teacher, data, seed)
     return arrange(recipe, data, seed, student, objective)

@@ -16,6 +16,7 @@ from limbeck.composing import recompose
 from limbeck.data import Data, Mix
 from limbeck.errors import InputError, UnknownNameError, unknown
 from limbeck.evaluation.figures import Figures
+from limbeck.evaluation.tasks import TaskFigures
 from limbeck.inputs import InputAdapter, InputSpec
 from limbeck.knowledge import UNLABELLED, Batch
 from limbeck.objective import Objective, Term
@@ -72,6 +73,7 @@ def load_data(recipe: Recipe) -> Data:
         options=spec.options,
         size=spec.size,
         beside=recipe.beside,
+        old=recipe.scheme.old,
     )
 
 
@@ -148,7 +150,7 @@ def restored(recipe: Recipe, data: Data, seed: int, file: Path) -> Prepared:
 def make_teacher(recipe: Recipe, data: Data, taps: list[str]) -> Frozen:
     """The recipe's teacher, with its weights, ready to answer."""
     assert recipe.teacher is not None
-    chosen = recipe.teacher.classes
+    data, chosen = data.taught, recipe.teacher.classes
     torch.manual_seed(recipe.seed_list[0])
     built = prepare(
         recipe.teacher,
@@ -164,6 +166,7 @@ def make_teacher(recipe: Recipe, data: Data, taps: list[str]) -> Frozen:
 def frozen(recipe: Recipe, data: Data, built: Prepared, taps: list[str]) -> Frozen:
     """A built teacher network as the teacher of this recipe."""
     assert recipe.teacher is not None
+    data = data.taught
     network = Tapped(built.model, taps, built.adapter, who="teacher")
     network.eval()
     logits = first_answer("teacher", network, probe_batch(data), lambda b: network(b.input)).logits
@@ -277,7 +280,11 @@ def further_figures(recipe: Recipe, data: Data) -> Figures:
             one of the trainings.
     """
     wanted = {name: spec.wanted for name, spec in recipe.metrics.items()}
-    figures = Figures(wanted, len(data.classes), recipe.beside)
+    figures = (
+        Figures(wanted, len(data.classes), recipe.beside)
+        if data.tasks is None
+        else TaskFigures(wanted, data.tasks, recipe.beside)
+    )
     own = [recipe.control.train] if isinstance(recipe.control, ControlSpec) else []
     own += [recipe.teacher.train] if recipe.teacher is not None else []
     for spec in (recipe.train, *own):

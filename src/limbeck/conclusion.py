@@ -15,6 +15,7 @@ from limbeck.build import Prepared, make_student, restored
 from limbeck.composing import is_composite
 from limbeck.data import Data
 from limbeck.evaluation.statistics import paired_interval
+from limbeck.evaluation.tasks import TASK_FIGURES, TaskFigures, by_task
 from limbeck.exiting import early_exit, exit_files, exit_networks, exit_sizes
 from limbeck.outcome import Outcome
 from limbeck.recipe import Recipe, StageSpec, of_control
@@ -56,7 +57,14 @@ def conclude(
     network = nn.Sequential(student.adapter, student.model).eval()
     formats = recipe.export.formats
     exports = ship.export(
-        network, student.spec, formats, folder.path, data, recipe.name, batch=recipe.data.eval_batch_size
+        network,
+        student.spec,
+        formats,
+        folder.path,
+        data,
+        recipe.name,
+        batch=recipe.data.eval_batch_size,
+        figures=None if data.tasks is None else TaskFigures({}, data.tasks),
     )
     networks: dict[str, nn.Module] = {"student": network}
     if taught.teacher is not None:
@@ -170,8 +178,17 @@ def _seconds(outcomes: list[Outcome]) -> float:
 
 def _gain(control: list[Outcome], student: list[Outcome], metric: str) -> dict[str, Any] | None:
     """The paired gain over the control, where both have figures."""
-    before, after = ([o.evaluation[metric] for o in side] for side in (control, student))
-    return None if not control or None in before + after else paired_interval(before, after).to_json()
+    before, after = ([_value(o, metric) for o in side] for side in (control, student))
+    pairs = [(a, b) for a, b in zip(before, after, strict=False) if a is not None and b is not None]
+    if not pairs or len(pairs) < len(student):
+        return None
+    return paired_interval([a for a, _ in pairs], [b for _, b in pairs]).to_json()
+
+
+def _value(outcome: Outcome, metric: str) -> float | None:
+    """A figure of an evaluation, one of its further ones among them."""
+    found: float | None = {**outcome.evaluation["metrics"], **outcome.evaluation}[metric]
+    return found
 
 
 def _common(recipe: Recipe, data: Data, runtime: Runtime) -> dict[str, Any]:
@@ -189,7 +206,9 @@ def _teachers(taught: Taught, metric: str) -> dict[str, Any] | None:
     if taught.teacher is None or taught.figures is None:
         return None
     return {
-        metric: taught.figures[metric],
+        "accuracy": taught.figures["accuracy"],
+        # A teacher of one task among two knows no other figure of it.
+        metric: taught.figures.get(metric, taught.figures["accuracy"]),
         **_size(taught.teacher.network.model),
         "frozen": True,
         **{k: taught.figures[k] for k in ("loss", "ece", "per_class")},
@@ -220,6 +239,7 @@ def _result(
             "latency_ms": timed["student"],
         },
         "gain": _gain(control, students, metric),
+        **by_task(data, taught.figures, {k: [o.evaluation for o in v] for k, v in outcomes.items()}),
         **_others(students),
         **_stages(recipe.stages),
         "exports": exports,
@@ -246,8 +266,9 @@ def _size(model: nn.Module) -> dict[str, int]:
 def _figures(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
     """Lists by seed."""
     rows: dict[str, Callable[[Outcome], Any]] = {
-        metric: lambda o: o.evaluation[metric],
-        "best": lambda o: o.best,
+        metric: lambda o: _value(o, metric),
+        "accuracy": lambda o: o.evaluation["accuracy"],
+        "best": lambda o: o.best if metric == "accuracy" else None,
         "agreement": lambda o: o.evaluation["agreement"],
         "ece": lambda o: o.evaluation["ece"],
         "loss": lambda o: o.evaluation["loss"],
@@ -259,7 +280,7 @@ def _figures(outcomes: list[Outcome], metric: str) -> dict[str, Any]:
         rows["checkpoints"] = lambda o: o.evaluation["checkpoints"]
         rows["taken"] = lambda o: o.evaluation["taken"]
     found: dict[str, Any] = {name: [read(o) for o in outcomes] for name, read in rows.items()}
-    further = outcomes[0].evaluation["metrics"]
+    further = [name for name in outcomes[0].evaluation["metrics"] if name not in TASK_FIGURES]
     if further:
         found["metrics"] = {name: [o.evaluation["metrics"][name] for o in outcomes] for name in further}
     return found

@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,16 @@ from limbeck.term import Term
 from limbeck.weighting import Changing, Ramp, Steps
 
 __all__ = ["Objective", "Ramp", "Steps", "Term"]
+
+
+class Looking(Protocol):
+    """Decides which of a student's logits a term sees: those of one of several tasks."""
+
+    def seen(self, method: Method, student: Knowledge, batch: Batch) -> tuple[Knowledge, Batch]:
+        """What a term sees of the student's answer and of a batch."""
+
+    def probed(self, method: Method, probe: Probe) -> Probe:
+        """What a method may look at while it is set up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,7 @@ class Objective(nn.Module):
         reused: the term that gives the student its teacher's classifier (SimKD); None: there is none.
         listens: whether the stage that runs looks at the teacher.
         preparing: whether only layers of the methods' own are trained at present, without the student.
+        looking: which of the student's logits a term sees; None: all of them.
 
     Raises:
         InputError: no terms, or a term that cannot be built.
@@ -61,6 +72,7 @@ class Objective(nn.Module):
         if not terms:
             raise InputError("objective: give at least one term, for example {cross_entropy: 0.1, kd: 0.9}.")
         self.terms = {n: t if isinstance(t, Term) else Term(weight=t) for n, t in terms.items()}
+        self.looking: Looking | None = None
         self.methods = nn.ModuleDict()
         self.student_taps: list[str] = [] if beside is None else beside.student_taps
         self.teacher_taps: list[str] = [] if beside is None else beside.teacher_taps
@@ -150,13 +162,14 @@ class Objective(nn.Module):
         def pick(values: tuple[Any, ...], which: tuple[int, ...]) -> tuple[Any, ...]:
             return tuple(values[i] for i in which) if values else ()
 
-        return replace(
+        part = replace(
             probe,
             student=_select(probe.student, entry.student),
             teacher=None if probe.teacher is None else _select(probe.teacher, entry.teacher),
             student_modules=pick(probe.student_modules, entry.student),
             teacher_modules=pick(probe.teacher_modules, entry.teacher),
         )
+        return part if self.looking is None else self.looking.probed(self.method(entry.name), part)
 
     def before_step(self, epoch: float) -> None:
         """Set the weights that change with time; `epoch` counts epochs done, with its fraction."""
@@ -178,7 +191,10 @@ class Objective(nn.Module):
                 assert seen is not None
                 value = self.method(entry.name).prepare(seen, batch)
             else:
-                value = self.methods[entry.key](_select(student, entry.student), seen, batch)
+                said, asked = _select(student, entry.student), batch
+                if self.looking is not None:
+                    said, asked = self.looking.seen(self.method(entry.name), said, batch)
+                value = self.methods[entry.key](said, seen, asked)
             if entry.weight is None:
                 value_weighted = self.ramped[entry.ramp] * value
                 total = value_weighted if total is None else total + value_weighted

@@ -68,9 +68,9 @@ def try_plans(recipe: Recipe, data: Data, runtime: Runtime, scheme: Scheme) -> N
     for spec, part in ((recipe.train, "student"), (own, "student"), (first, "teacher")):
         if spec is None:
             continue
-        chosen = settings(spec)
+        chosen, samples = settings(spec), (data.taught if part == "teacher" else data).train
         build_schedule(build_optimizer(list(scheme.named_parameters()), chosen), chosen, 1)
-        Plan(recipe.seed_list[0], len(data.train), recipe.data.batch_size).batches(
+        Plan(recipe.seed_list[0], len(samples), recipe.data.batch_size).batches(
             0, world=runtime.world, parts=chosen.accumulate
         )
         if runtime.shards(part):

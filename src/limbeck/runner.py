@@ -160,11 +160,12 @@ class Run:
         recipe, data = self.recipe, self.data
         seed = recipe.seed_list[0]
         if recipe.teacher is not None and recipe.teacher.train is not None:
-            network = prepare(recipe.teacher, data, where="teacher", beside=recipe.beside)
-            make_scheme(network, teachers_objective(recipe), None, data, seed)
+            network = prepare(recipe.teacher, data.taught, where="teacher", beside=recipe.beside)
+            make_scheme(network, teachers_objective(recipe), None, data.taught, seed)
         for role in self.roles:
             objective, by = self._objective(role), self.tuitions.of(role)
-            teacher = by.teaching.stand_in(objective.teacher_taps) if objective.needs_teacher else None
+            wanted = objective.needs_teacher or recipe.adds_task
+            teacher = by.teaching.stand_in(objective.teacher_taps) if wanted else None
             student = make_student(recipe, data, seed)
             scheme = scheme_for(recipe, role, data, seed, student, objective, teacher)
             rehearse(scheme, data, self.runtime)
@@ -246,7 +247,8 @@ class Run:
         student = make_student(self.recipe, self.data, seed)
         objective = self._objective(role)
         by = self.tuitions.of(role).teaching
-        teacher = by.network(objective.teacher_taps) if objective.needs_teacher else None
+        wanted = objective.needs_teacher or self.recipe.adds_task
+        teacher = by.network(objective.teacher_taps) if wanted else None
         return scheme_for(self.recipe, role, self.data, seed, student, objective, teacher)
 
     def _train(self, phase: Phase, role: str, seed: int) -> Outcome:
@@ -266,13 +268,16 @@ class Run:
         return self._phase(role, seed, given or self.recipe.train)
 
     def _phase(self, role: str, seed: int, train: TrainSpec) -> Phase:
+        data, figures = self.data, self.figures
+        if role == "teacher":
+            data, figures = data.taught, further_figures(self.recipe, data.taught)
         return Phase(
             role=role,
             seed=seed,
             folder=self.folder.phase(role, seed),
             states=self.folder.states(role, seed),
             journal=self.journal,
-            data=self.data,
+            data=data,
             runtime=self.runtime,
             settings=settings(train),
             batch_size=self.recipe.data.batch_size,
@@ -284,8 +289,8 @@ class Run:
             ahead=None if self.recipe.teacher is None else self.recipe.teacher.ahead,
             save_every=train.save_every,
             workers=train.workers,
-            checkpoint=checkpoint(train, self.data, self.figures),
-            figures=self.figures,
+            checkpoint=checkpoint(train, data, figures),
+            figures=figures,
             track=(lambda: self.tracking.open(role, seed)) if self.recipe.track else None,
             stop=self._stop.asked,
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from limbeck import __version__
 from limbeck.data import Data, evaluation_batches
 from limbeck.data.samples import Samples
+from limbeck.evaluation.figures import Figures
 from limbeck.evaluation.measure import measure, model_file_bytes, onnx_runner, torch_runner
 from limbeck.evaluation.metrics import evaluate
 from limbeck.export.int8 import quantize_static
@@ -51,6 +52,7 @@ def export(
     *,
     batch: int = 500,
     stem: str = "student",
+    figures: Figures | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write the student in the asked formats and evaluate each file on the test set.
 
@@ -63,9 +65,10 @@ def export(
         name: the run's name, for the file's notes.
         batch: samples in one evaluation batch.
         stem: how the names of the files begin.
+        figures: further figures of each file.
 
     Returns:
-        For each format: file, accuracy, agreement with the network in torch, bytes.
+        For each format: file, accuracy, further figures, agreement with the network in torch, bytes.
     """
     if not formats:
         return {}
@@ -80,7 +83,7 @@ def export(
         onnx = export_onnx(network, example, draft / kept.name, metadata=_notes(spec, data, name))
         if "int8" in formats:
             quantize_static(onnx, pixels(data.train, CALIBRATION), folder / named("int8", stem))
-    return {form: _entry(folder / named(form, stem), data, reference, batch) for form in formats}
+    return {form: _entry(folder / named(form, stem), data, reference, batch, figures) for form in formats}
 
 
 def _answer(network: nn.Module, images: Any) -> Tensor:
@@ -94,17 +97,19 @@ def _answer(network: nn.Module, images: Any) -> Tensor:
     return logits
 
 
-def _entry(path: Path, data: Data, reference: Tensor, batch: int) -> dict[str, Any]:
+def _entry(path: Path, data: Data, reference: Tensor, batch: int, figures: Figures | None) -> dict[str, Any]:
     model = OnnxModel(path)
     found, _ = evaluate(
         lambda b: model(b.input),  # type: ignore[arg-type]  # images are one tensor
         evaluation_batches(data.test, batch),
         classes=len(data.classes),
         teacher_logits=reference,
+        figures=figures,
     )
     return {
         "file": path.name,
-        "accuracy": found.to_json()["accuracy"],
+        "accuracy": found.figure("accuracy"),
+        **{name: found.figure(name) for name in found.metrics},
         "agreement": found.agreement,
         "bytes": model_file_bytes(path),
     }

@@ -29,7 +29,7 @@ class Teaching:
 
     Args:
         recipe: the run's recipe.
-        data: what is learnt from and tested on.
+        data: what students learn from and are tested on; the teacher itself, on `data.taught`.
         runtime: where.
         display: where progress is shown.
         phase: makes the training of a role and seed: the teacher's own, where it is trained first.
@@ -37,7 +37,7 @@ class Teaching:
     Attributes:
         seconds: what the teacher's own training took.
         figures: its figures on the test set, as JSON; None before `examine`, and without a teacher.
-        logits: its answers there, [N, C].
+        logits: its answers there, [N, C]; None where students answer other classes than it does.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Teaching:
         phase: Callable[[str, int, TrainSpec], Phase],
     ) -> None:
         self.recipe = recipe
-        self.data = data
+        self.data = data.taught
         self.runtime = runtime
         self.display = display
         self.seconds = 0.0
@@ -111,7 +111,7 @@ class Teaching:
         teacher.place(self.runtime, compiles=False)
         network = teacher.network if teacher.classes is None else _Picked(teacher)
         with self.display.bar("teacher on the test set", len(self.data.test), "samples") as bar:
-            found, self.logits = ask(
+            found, logits = ask(
                 network,
                 self.data.test,
                 self.runtime,
@@ -122,6 +122,7 @@ class Teaching:
                 progress=bar.advance,
             )
         self.figures = found.to_json()
+        self.logits = None if self.recipe.adds_task else logits
         self.display.say(f"teacher: accuracy {found.accuracy:.4f} on {found.samples} test samples")
 
     def _warn(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from limbeck.commands.both import tasks_lines
 from limbeck.commands.common import count
 from limbeck.commands.examining import examine
 from limbeck.commands.hastening import speed_lines
@@ -96,6 +97,8 @@ def _scheme_lines(scheme: dict[str, Any]) -> list[str]:
     """Who teaches whom; a fixed teacher and its student need no words."""
     if scheme["name"] == "offline":
         return []
+    if "tasks" in scheme:
+        return tasks_lines(scheme)
     lines = [f"{name:9} {count:,} parameters" for name, count in scheme["networks"].items()]
     lines.append(f"scheme    {scheme['name']}, {scheme['kind']}")
     for lesson in scheme["lessons"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from limbeck.commands.both import both_tasks
 from limbeck.commands.common import figure, milliseconds, screen, size, table
 from limbeck.phase import Interrupted
 from limbeck.progress import Display
@@ -94,7 +95,7 @@ def summary(result: dict[str, Any], out: Path) -> None:
         shape = found if "parameters" in found else student
         rows.append(
             [
-                name,
+                "teacher, old classes" if name == "teacher" and "tasks" in result else name,
                 figure(found[metric]),
                 f"{shape['parameters']:,}",
                 size(shape.get("bytes")),
@@ -118,7 +119,10 @@ def summary(result: dict[str, Any], out: Path) -> None:
         )
     table((result["name"], metric, "parameters", "size", "latency"), rows)
     typer.echo("Latency: one sample, one thread. Exports are of the first seed.")
-    typer.echo(verdict(read(out)).sentence)
+    record = read(out)
+    if record.tasks:
+        both_tasks(result, record)
+    typer.echo(verdict(record).sentence)
     typer.echo(f"Page: {(out / 'report.html').resolve()}")
 
 

@@ -20,6 +20,7 @@ from limbeck.build import (
     prepare,
     settings,
 )
+from limbeck.commands.both import both
 from limbeck.commands.hastening import hastened
 from limbeck.data import Data, Plan
 from limbeck.errors import InputError
@@ -29,8 +30,9 @@ from limbeck.pace import LONG, SMALL, Work
 from limbeck.pairing import cautions, settle_layers
 from limbeck.recipe import ControlSpec, Recipe, TermSpec, of_control
 from limbeck.schemes import Scheme
-from limbeck.schemes.catalogue import name_of
+from limbeck.schemes.catalogue import FAMILIES, name_of
 from limbeck.staging import spans
+from limbeck.teachers import Frozen
 from limbeck.tracking import check as check_trackers
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Training
@@ -60,9 +62,9 @@ def examine(recipe: Recipe, *, stands_in: bool = False) -> dict[str, Any]:
     runtime = Runtime(train.device, train.precision, False, train.channels_last, train.threads)
     plan = Plan(seed, len(data.train), recipe.data.batch_size)
     plan.batches(0, world=runtime.world, parts=train.accumulate)
-    seconds = _try_teacher(recipe, data, runtime, len(plan))
+    seconds = _try_teacher(recipe, data.taught, runtime)
     teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
-    control, its_time = _examine_control(recipe, objective, data, runtime, len(plan))
+    control, its_time = _examine_control(recipe, objective, teacher, data, runtime, len(plan))
     student = make_student(recipe, data, seed)
     scheme = scheme_for(recipe, "student", data, seed, student, objective, teacher)
     stages, one = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, len(plan))
@@ -75,7 +77,7 @@ def examine(recipe: Recipe, *, stands_in: bool = False) -> dict[str, Any]:
         "data": _describe(data, recipe),
         "student": {"model": recipe.student.model, **_network(student.model, student.adapter, data)},
         "teacher": None,
-        "scheme": _scheme(recipe, scheme),
+        "scheme": _scheme(recipe, data, scheme),
         "control": control,
         "stages": stages[:-1],
         "terms": stages[-1]["terms"],
@@ -121,16 +123,17 @@ def _warnings(recipe: Recipe, data: Data, stands_in: bool) -> list[str]:
     return found
 
 
-def _scheme(recipe: Recipe, scheme: Scheme) -> dict[str, Any]:
+def _scheme(recipe: Recipe, data: Data, scheme: Scheme) -> dict[str, Any]:
     """Who teaches whom, by which terms."""
     return {
         "name": recipe.scheme.name,
-        "kind": None if recipe.scheme.name == "offline" else name_of(kind_of(recipe)),
+        "kind": name_of(kind_of(recipe)) if recipe.scheme.name in FAMILIES else None,
         "lessons": [
             {"learner": one.learner, "from": list(one.sources), "terms": list(one.terms)}
             for one in scheme.lessons()
         ],
         "networks": {name: models.parameters(network) for name, network in scheme.kept().items()},
+        **({"tasks": both(data)} if data.tasks is not None else {}),
     }
 
 
@@ -138,7 +141,7 @@ def _prepares(recipe: Recipe, name: str, term: TermSpec) -> bool:
     return methods.get(term.method or name, beside=recipe.beside).stage == "layers" and not term.silent
 
 
-def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime, steps: int) -> float:
+def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime) -> float:
     """Seconds that training the teacher first would take; 0 where it is not trained."""
     spec = recipe.teacher
     if spec is None or spec.train is None:
@@ -150,12 +153,20 @@ def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime, steps: int) -> fl
     )
     built = prepare(spec, data, where="teacher", beside=recipe.beside)
     scheme = make_scheme(built, terms, None, data, recipe.seed_list[0])
+    plan = Plan(recipe.seed_list[0], len(data.train), recipe.data.batch_size)
+    plan.batches(0, world=runtime.world, parts=spec.train.accumulate)
+    steps = len(plan)
     _, per_step = _try(scheme, settings(spec.train), recipe.data.batch_size, data, runtime, steps, "teacher.")
     return spec.train.epochs * steps * per_step
 
 
 def _examine_control(
-    recipe: Recipe, objective: Objective, data: Data, runtime: Runtime, steps: int
+    recipe: Recipe,
+    objective: Objective,
+    start: Frozen | None,
+    data: Data,
+    runtime: Runtime,
+    steps: int,
 ) -> tuple[dict[str, Any] | None, float | None]:
     """What the control learns from, and the seconds of one; None where it is trained as the student is."""
     if not recipe.has_control:
@@ -169,8 +180,9 @@ def _examine_control(
     if train is None and own is None:
         return found, None
     seed, train = recipe.seed_list[0], train or recipe.train
-    teacher = None if own is None else make_teacher(own, data, terms.teacher_taps)
-    scheme = make_scheme(make_student(recipe, data, seed), terms, teacher, data, seed)
+    teacher = start if recipe.adds_task else None
+    teacher = teacher if own is None else make_teacher(own, data, terms.teacher_taps)
+    scheme = scheme_for(recipe, "control", data, seed, make_student(recipe, data, seed), terms, teacher)
     place = "" if train is recipe.train else "control."
     _, spent = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, steps, place)
     return found, spent

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.data.samples import Samples
+
+if TYPE_CHECKING:
+    from limbeck.data.tasks import Tasks
 
 __all__ = ["Data", "Request"]
 
@@ -20,6 +23,7 @@ class Data:
         validation: samples for choosing, or None.
         classes: names of the classes for people.
         identifiers: names for machines (wnids) where they differ, else equal to `classes`.
+        tasks: which classes a teacher knows already, where a student adds others; None: no such split.
     """
 
     train: Samples
@@ -27,11 +31,19 @@ class Data:
     validation: Samples | None
     classes: tuple[str, ...]
     identifiers: tuple[str, ...]
+    tasks: "Tasks | None" = None
+
+    @property
+    def taught(self) -> "Data":
+        """What a teacher is trained and tested on: the same, or the old task alone."""
+        return self if self.tasks is None else self.tasks.before
 
     def hashes(self) -> dict[str, str]:
         """A fingerprint of each split that there is."""
         splits = {"training": self.train, "test": self.test, "validation": self.validation}
-        return {name: split.hash() for name, split in splits.items() if split is not None}
+        found = {name: split.hash() for name, split in splits.items() if split is not None}
+        before = {} if self.tasks is None else self.tasks.before.hashes()
+        return {**found, **{f"old task's {name}": value for name, value in before.items()}}
 
 
 @dataclass(frozen=True)

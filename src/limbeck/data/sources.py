@@ -1,6 +1,6 @@
 """From the name of a source to its splits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from limbeck.data.folder import load_folder
 from limbeck.data.places import resolve
 from limbeck.data.samples import Samples
 from limbeck.data.splits import balanced, others, proportional
+from limbeck.data.tasks import split
 from limbeck.errors import InputError, unknown
 from limbeck.knowledge import UNLABELLED
 
@@ -51,6 +52,7 @@ def load(
     options: Mapping[str, Any] | None = None,
     size: int | None = None,
     beside: Path | None = None,
+    old: Sequence[str | int] | None = None,
 ) -> Data:
     """The splits of a data set.
 
@@ -67,6 +69,8 @@ def load(
         options: keyword arguments of the factory of a `py:` source.
         size: side of the images, in pixels; None for the source's own.
         beside: folder of the recipe; relative paths and modules are looked for there first.
+        old: classes of an old task, whose samples lie apart then; labels are those of the new one. See
+            `limbeck.data.tasks.split`.
 
     Raises:
         InputError: the source is not known, or the data are missing, damaged or do not fit.
@@ -82,8 +86,10 @@ def load(
     except OSError as error:
         raise InputError(f"data.source: {source[:200]} cannot be read: {error.strerror or error}") from error
     data = _validated(read, validation, seed)
-    train = _fewer_samples(data.train, samples, seed)
-    return replace(data, train=_fewer_labels(train, labels, seed))
+    data = replace(data, train=_fewer_samples(data.train, samples, seed))
+    # Labels are forgotten when it is known of which task a sample is.
+    data = data if old is None else split(data, old)
+    return replace(data, train=_fewer_labels(data.train, labels, seed))
 
 
 def _reader(source: str) -> tuple[Callable[[Request], Data], str]:

@@ -64,7 +64,7 @@ class Recipe(Part):
     stages: Stages | None = None
     """What comes before the objective: [{name, epochs, objective, …}]; null: what its methods' papers say."""
     scheme: SchemeSpec = SchemeSpec()
-    """Who teaches whom: offline; {name: online, kind, peers}; {name: own, kind}."""
+    """Who teaches whom: offline; {name: online, kind, peers}; {name: own, kind}; {name: lifelong, old}."""
     train: TrainSpec
     """How the student is trained."""
     control: Annotated[
@@ -79,8 +79,8 @@ class Recipe(Part):
     """Other objectives for `limbeck compare`, by name: {NAME: {objective: {…}}}."""
     export: ExportSpec = ExportSpec()
     """What the student is written as when it is done: {formats: [onnx, int8]}."""
-    metric: Literal["accuracy"] = "accuracy"
-    """The figure that the verdict is about."""
+    metric: Literal["accuracy", "task_accuracy"] = "accuracy"
+    """The figure that the verdict is about; for lifelong task_accuracy, the mean of both tasks."""
     track: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Where figures also go: [tensorboard, wandb, mlflow, trackio, csv], or {NAME: {…options}}."""
     small: dict[str, Any] = Field(default_factory=dict, exclude=True)
@@ -89,6 +89,13 @@ class Recipe(Part):
     """Further figures of every evaluation, by torchmetrics: [top5, f1], or {NAME: {metric, …options}}."""
 
     _path: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_tasks(cls, data: Any) -> Any:
+        scheme = data.get("scheme") if isinstance(data, Mapping) else None
+        name = scheme.get("name") if isinstance(scheme, Mapping) else scheme
+        return {"metric": "task_accuracy", **data} if name == "lifelong" else data
 
     @model_validator(mode="after")
     def _name_is_no_folder(self) -> Self:
@@ -187,6 +194,11 @@ class Recipe(Part):
     def is_taught(self) -> bool:
         """Whether there is more to learn from than labels: a teacher, or peers, or the student itself."""
         return self.teacher is not None or self.scheme.name != "offline"
+
+    @property
+    def adds_task(self) -> bool:
+        """Whether the student is the teacher with further classes (lifelong); so is its control."""
+        return self.scheme.name == "lifelong"
 
     @property
     def has_control(self) -> bool:

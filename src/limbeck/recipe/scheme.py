@@ -16,12 +16,18 @@ Peers = Annotated[
 ]
 
 
+Old = Annotated[tuple[str | int, ...], Field(max_length=10**6, strict=False)]
+
+
 class SchemeSpec(Open):
     """Who teaches whom; a bare word is its name. Keys that are not listed here are options of its kind."""
 
     name: Annotated[str, Field(min_length=1)] = "offline"
-    """offline: a fixed teacher teaches a student; online: peers teach each other; own: it teaches itself."""
+    """offline: a fixed teacher teaches a student; online: peers teach each other; own: it teaches itself;
+    lifelong: a student learns new classes beside those of its teacher."""
     kind: Annotated[str, Field(min_length=1)] | None = None
     """How, for online (mutual, …) and own (ema, …)."""
     peers: Peers | None = None
     """online only: how many learn together, the student included; or the networks beside it."""
+    old: Old | None = None
+    """lifelong only: names or indices of the classes that the teacher knows; all others are the new task."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from limbeck.errors import InputError, unknown
+from limbeck.recipe.lifelong import check_lifelong
 
 if TYPE_CHECKING:
     from limbeck.recipe.network import Network
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_scheme", "check_student"]
 
-SCHEMES = ("offline", "online", "own")
+SCHEMES = ("offline", "online", "own", "lifelong")
 _LATER = ("data_free", "on_policy")
 _TEACHERS_KEYS = ("classes", "train", "objective", "blank", "cache", "backend", "ahead")
 
@@ -36,6 +37,15 @@ def check_scheme(recipe: "Recipe", where: str) -> None:
     scheme, at = recipe.scheme, f"{where}: scheme"
     if scheme.name not in SCHEMES:
         raise unknown("scheme", scheme.name, (*SCHEMES, *_LATER), f"{at}.name")
+    if scheme.name == "lifelong":
+        check_lifelong(recipe, where)
+        return
+    if scheme.old is not None:
+        raise InputError(f"{at}.old: {scheme.name} has no old task; lifelong has: {{name: lifelong, old}}.")
+    if recipe.metric == "task_accuracy":
+        raise InputError(
+            f"{where}: metric: task_accuracy is for the scheme lifelong; {scheme.name} has one task."
+        )
     if scheme.name == "offline":
         for key in ("kind", "peers"):
             if getattr(scheme, key) is not None:

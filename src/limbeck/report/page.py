@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.report import checkpoints, curves, figures, words
+from limbeck.report import checkpoints, curves, figures, tasks, words
 from limbeck.report.charts import Figure
 from limbeck.report.links import links, render_links
 from limbeck.report.record import Record, Row, failures, read
@@ -51,6 +51,8 @@ def _page(record: Record) -> str:
         notes=_notes(record),
         further=checkpoints.further(record),
         choices=checkpoints.choices(record),
+        tasks=tasks.table(record),
+        tasks_notes=tasks.notes(record),
         sections=_sections(record),
         others=sorted(record.others.items()),
         seconds=_seconds(record),
@@ -93,8 +95,8 @@ def _facts(record: Record) -> list[tuple[str, str, str]]:
                 span or alone,
             )
         )
-    if student is None:
-        return facts
+    if student is None or record.tasks:  # with tasks the student has its teacher's size
+        return facts + tasks.facts(record)
     if teacher is not None:
         for title, less, more, key in (
             ("Stored size", "smaller than the teacher", "larger than the teacher", "bytes"),
@@ -112,16 +114,17 @@ def _facts(record: Record) -> list[tuple[str, str, str]]:
 def _table(record: Record) -> Table:
     metric = record.metric.capitalize()
     columns = ("", metric, "Parameters", "Stored size", "Latency", "Agreement", "Calibration error")
-    rows = [_cells(row, record.metric) for row in record.costs().values() if not row.export]
-    rows += [(name, *_cells(row, record.metric)[1:]) for name, row in record.beside.items()]
-    rows += [_cells(row, record.metric) for row in record.rows.values() if row.export]
+    two = bool(record.tasks)
+    rows = [_cells(row, record.metric, two) for row in record.costs().values() if not row.export]
+    rows += [(name, *_cells(row, record.metric, two)[1:]) for name, row in record.beside.items()]
+    rows += [_cells(row, record.metric, two) for row in record.rows.values() if row.export]
     return Table(columns, tuple(rows)).filled()
 
 
-def _cells(row: Row, metric: str) -> tuple[str, ...]:
+def _cells(row: Row, metric: str, only_old: bool) -> tuple[str, ...]:
     label = f"Student, {row.label}" if row.export else row.label
     return (
-        label,
+        f"{label}, old classes alone" if only_old and row.key == "teacher" else label,
         words.score(row.score, metric),
         words.count(row.parameters),
         words.size(row.bytes),
@@ -205,7 +208,8 @@ def _sections(record: Record) -> list[tuple[str, list[Figure]]]:
             figures.agreement(record),
         ],
         "Learning": [curves.learning(record), curves.losses(record)],
-        "Cost": [figures.against(record, "bytes"), figures.against(record, "latency")],
+        # A teacher of other classes has no place beside its student there.
+        "Cost": [] if record.tasks else [figures.against(record, what) for what in ("bytes", "latency")],
         "Classes": [figures.by_class(record)],
     }
     kept = {title: [figure for figure in several if figure is not None] for title, several in drawn.items()}

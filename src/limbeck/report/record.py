@@ -107,6 +107,7 @@ class Record:
     settings: Mapping[str, Any]
     classes: tuple[str, ...] = ()
     beside: Mapping[str, Row] = field(default_factory=dict)
+    tasks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int | None:
@@ -145,7 +146,7 @@ def read(run: Path) -> Record:
     return Record(
         name=str(result.get("name") or run.resolve().name),
         version=str(result.get("limbeck") or ""),
-        metric=metric,
+        metric=metric.replace("_", " "),
         seeds=tuple(int(s) for s in listing(result.get("seeds")) if number(s) is not None),
         rows=rows,
         gain=_gain(result.get("gain")),
@@ -162,6 +163,7 @@ def read(run: Path) -> Record:
             for name, part in mapping(result.get(word)).items()
             if isinstance(part, Mapping)
         },
+        tasks=mapping(result.get("tasks")),
     )
 
 
@@ -283,7 +285,10 @@ def _one(role: str, seed: int, epochs: Mapping[float, Mapping[str, Any]], metric
     scores: list[tuple[float, float]] = []
     losses: dict[str, list[tuple[float, float]]] = {}
     for epoch, entry in sorted(epochs.items()):
-        if (score := number(entry.get(metric))) is not None:
+        further = mapping(entry.get("metrics")).get(metric)  # a teacher of one task among two has no such
+        if (
+            score := number(entry.get(metric, entry.get("accuracy") if further is None else further))
+        ) is not None:
             scores.append((epoch, score))
         for term, value in mapping(entry.get("losses")).items():
             if (loss := number(value)) is not None:
