@@ -71,7 +71,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 def lifelong(
     student: Tensor, teacher: Tensor | None, terms: dict[str, Term | float]
 ) -> tuple[Lifelong, Table]:
-    heads, model, objective = Heads(tasks()), Table(student), Objective(terms)
+    heads, model, objective = Heads(OLD, NEW), Table(student), Objective(terms)
     objective.looking = heads
     return Lifelong(Tapped(model), objective, heads, None if teacher is None else Saying(teacher)), model
 
@@ -161,7 +161,7 @@ def test_compiled_in_one_graph_the_losses_and_gradients_are_the_same() -> None:
 
 def test_methods_are_set_up_for_their_own_classes() -> None:
     objective = Objective({"cross_entropy": Term(class_weights="balanced")})
-    heads = Heads(tasks())
+    heads = Heads(OLD, NEW)
     objective.looking = heads
     from limbeck.methods.base import Probe
 

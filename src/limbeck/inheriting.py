@@ -39,7 +39,7 @@ def make_lifelong(
     assert data.tasks is not None
     batch, train = probe_batch(data), data.train
     inherit(Tapped(student.model, (), student.adapter, who="student"), teacher, data.tasks.old, batch)
-    heads = Heads(data.tasks)
+    heads = Heads(data.tasks.old, data.tasks.new)
     for part in objective.modules():
         if isinstance(part, Objective):  # those of stages, too
             part.looking = heads

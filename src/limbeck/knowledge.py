@@ -1,12 +1,13 @@
 """What a network is asked about (`Batch`) and what it answers (`Knowledge`)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["UNLABELLED", "Batch", "Knowledge", "as_batch"]
+__all__ = ["UNLABELLED", "Batch", "Knowledge", "as_batch", "places"]
 
 UNLABELLED = -1
 """The class index of a sample whose label is not known; label terms skip it."""
@@ -96,3 +97,13 @@ def as_batch(item: Any) -> Batch:
         "a loader must yield (input, target), a tensor, a mapping with the key 'input', or limbeck.Batch; "
         f"got {type(item).__name__}"
     )
+
+
+def places(chosen: Sequence[int], classes: int) -> Tensor:
+    """Where each class stands among some of them, int64 [classes + 1]; `UNLABELLED` where it does not.
+
+    The last entry is that of `UNLABELLED` itself, which as an index counts from the end.
+    """
+    found = torch.full((classes + 1,), UNLABELLED, dtype=torch.int64)
+    found[torch.tensor(chosen)] = torch.arange(len(chosen))
+    return found

@@ -8,9 +8,9 @@ import torch
 
 from limbeck.data import Data, TensorSamples
 from limbeck.data.sources import load
-from limbeck.data.tasks import places, split
+from limbeck.data.tasks import split
 from limbeck.errors import InputError
-from limbeck.knowledge import UNLABELLED
+from limbeck.knowledge import UNLABELLED, places
 
 NAMES = ("ant", "bee", "cat", "dog")
 

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from limbeck.data.base import Data
 from limbeck.data.samples import Samples
 from limbeck.errors import InputError, unknown
-from limbeck.knowledge import UNLABELLED
+from limbeck.knowledge import UNLABELLED, places
 
-__all__ = ["Tasks", "places", "split"]
+__all__ = ["Tasks", "split"]
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,6 @@ def split(data: Data, old: Sequence[str | int], where: str = "scheme.old") -> Da
         validation=None if data.validation is None else _of(data.validation, new, "validation", "new"),
         tasks=Tasks(known, new, before),
     )
-
-
-def places(chosen: Sequence[int], classes: int) -> Tensor:
-    """Where each class stands among some of them, int64 [classes + 1]; `UNLABELLED` where it does not.
-
-    The last entry is that of `UNLABELLED` itself, which as an index counts from the end.
-    """
-    found = torch.full((classes + 1,), UNLABELLED, dtype=torch.int64)
-    found[torch.tensor(chosen)] = torch.arange(len(chosen))
-    return found
 
 
 def _indices(data: Data, given: Sequence[str | int], where: str) -> tuple[int, ...]:

@@ -14,12 +14,13 @@ Conventions. The paper's L_old is a cross-entropy of answers raised to the power
 is a weight of .25 here. Old and new logits never meet in one softmax, as in the paper.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
-from limbeck.data.tasks import Tasks, places
-from limbeck.knowledge import Batch, Knowledge
+from limbeck.knowledge import Batch, Knowledge, places
 from limbeck.methods.base import Method, Probe
 from limbeck.objective import Objective
 from limbeck.schemes.base import Lesson
@@ -34,16 +35,16 @@ class Heads(nn.Module):
     """The two parts of a student's classifier: label terms see the new classes, all others the old ones.
 
     Args:
-        tasks: which classes are old and which are new.
+        old: indices of the old classes, in the teacher's order.
+        new: of all others.
     """
 
-    def __init__(self, tasks: Tasks) -> None:
+    def __init__(self, old: Sequence[int], new: Sequence[int]) -> None:
         super().__init__()
-        known = places(tasks.old, len(tasks.old) + len(tasks.new))
         # Not part of the state: the recipe and the data say what they are.
-        self.register_buffer("old", (known[:-1] >= 0).nonzero().flatten(), persistent=False)
-        self.register_buffer("new", (known[:-1] < 0).nonzero().flatten(), persistent=False)
-        self.register_buffer("places", places(tasks.new, len(known) - 1), persistent=False)
+        self.register_buffer("old", torch.tensor(old), persistent=False)
+        self.register_buffer("new", torch.tensor(new), persistent=False)
+        self.register_buffer("places", places(new, len(old) + len(new)), persistent=False)
         self.old: Tensor
         self.new: Tensor
         self.places: Tensor
