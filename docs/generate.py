@@ -68,6 +68,8 @@ PARTS = {
     "MetricSpec": "metrics.NAME",
     "ControlSpec": "control, as a mapping",
     "VariantSpec": "variants.NAME",
+    "LinkSpec": "chain.N",
+    "GenerationsSpec": "chain, as a mapping",
     "ExportSpec": "export",
 }
 """The parts of a recipe as the schema calls them, and the headings that they get on the page."""

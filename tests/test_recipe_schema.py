@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {
     "metrics": ["top5"],
     "small": {"train.epochs": 1},
     "control": {"train": {"clip": None}},
+    "chain": [{"name": "a", "student": {"model": "cifar:resnet32"}, "train": {"clip": 2}}, {"name": "b"}],
     "export": {"formats": ["onnx"]},
 }
 
@@ -54,6 +55,9 @@ BAD = [
     {"train": {"epochs": 1, "ema": {"decay": 2}}},
     {"train": {"epochs": 1, "checkpoint": "frist"}},
     {"stages": [{"epochs": 1}]},
+    {"chain": [{"nam": "a"}, {"name": "b"}]},
+    {"chain": [{"name": "a", "student": {"weights": "x"}}, {"name": "b"}]},
+    {"chain": {"generations": 1}},
 ]
 
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}

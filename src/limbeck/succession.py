@@ -64,7 +64,7 @@ class Succession:
             self.data = load_data(self.recipe)
             if not self._begun():
                 for link in links_of(self.recipe):  # the networks that are to teach stand there untrained
-                    Run(link.recipe, self._place(link), Silent()).rehearse()
+                    Run(link.recipe, self._place(link), Silent(), self.jobs).rehearse()
             self.runtime.first(self._claim)
             found = [self._done(link) for link in self.links]
             self._set_threads()

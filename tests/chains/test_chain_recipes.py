@@ -160,6 +160,7 @@ REFUSED = [
     ("chain.0.student={modl: a}", ["chain.0 (assistant): student.model: is missing"]),
     ("chain.1.train.epoch=3", ['chain.1 (student): train: unknown key "epoch". Did you mean "epochs"?']),
     ("chain.1.objective.kdd=1", ['chain.1 (student): objective.kdd: unknown method "kdd"', '"kd"']),
+    ("chain.1.train.device=cpu", ["chain.1.train.device: is one for all links", '"auto"', 'given "cpu"']),
     ("student=", ['chain.1 ("student"): has no student', "or the recipe one for all links"]),
     ("chain={generations: 1}", ["chain.generations: must be at least 2, given 1"]),
     ("chain={generation: 3}", ['chain: unknown key "generation". Did you mean "generations"?']),

@@ -274,7 +274,7 @@ class TestChecking:
         assert main(["check", str(recipe), "teacher=", "chain={generations: 2, ensemble: true}"]) == 0
         said = capsys.readouterr().out.splitlines()
         assert any("by labels alone: cross_entropy 1" in line for line in said)
-        assert any("generation-1, which is the direct pair" in line for line in said)
+        assert any("generation-1, which is plain training" in line for line in said)
 
 
 def test_a_chain_is_not_compared(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def _said_of_control(control: Mapping[str, Any] | None, last: str) -> str:
     terms = ", ".join(f"{name} {weight:g}" for name, weight in control["terms"].items())
     by = f"taught by {control['teacher']}" if control["teacher"] else "by labels alone"
     if control["link"]:
-        return f"{control['link']}, which is the direct pair: {by}, {terms}"
+        what = "the direct pair" if control["teacher"] else "plain training"
+        return f"{control['link']}, which is {what}: {terms}"
     pair = "the direct pair: " if control["teacher"] else ""
-    return f"{pair}the student of {last}, {by}: {terms}"
+    return f"{pair}the student of {last} {by}: {terms}"

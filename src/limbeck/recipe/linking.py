@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from limbeck.errors import InputError
+from limbeck.reading import shown
 from limbeck.recipe.links import GenerationsSpec, LinkSpec, merged
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def links_of(recipe: "Recipe", out: Path | None = None) -> tuple[Link, ...]:
     laid = [_laid_over(recipe, number, spec) for number, spec in enumerate(specs)]
     first, last = laid[0], laid[-1]
     teacher = first["teacher"]
-    carried = {key: (teacher or {}).get(key) for key in CARRIED}
+    carried = {key: teacher.get(key) if isinstance(teacher, dict) else None for key in CARRIED}
     if carried["cache"] is not None:  # a folder holds the answers of one teacher
         carried["cache"] = {**carried["cache"], "folder": None}
     for number, (spec, taught) in enumerate(zip(specs[:-1], laid[1:], strict=True), 1):
@@ -115,7 +116,13 @@ def check_chain(recipe: "Recipe", where: str) -> None:
         )
     if not isinstance(recipe.chain, GenerationsSpec):
         _check_links(recipe.chain, where)
-    links_of(recipe)
+    for link in links_of(recipe):
+        given, common = link.recipe.train.device, recipe.train.device
+        if given != common:
+            raise InputError(
+                f"{where}: chain.{link.number - 1}.train.device: is one for all links (train.device: "
+                f"{shown(common)}), given {shown(given)}."
+            )
 
 
 def _check_links(specs: tuple[LinkSpec, ...], where: str) -> None:
