@@ -117,6 +117,7 @@ CASES = [
     ("train.schedule.milestones=[2, 2]", ["train.schedule: milestones must rise"]),
     ("train.precision=fp8", ['train.precision: must be "fp32", "bf16", "fp16" or "auto", given "fp8"']),
     ("train.schedule.cooldown_epochs=1", ["train.schedule: cooldown_epochs are for cosine and polynomial"]),
+    ("train.schedule.cycles=2", ["train.schedule: cycles are for the cosine schedule only"]),
     (
         "train.schedule={name: cosine, warmup_epochs: 2, cooldown_epochs: 1.5}",
         ["train.schedule.warmup_epochs: 2 and cooldown_epochs: 1.5 must fit into train.epochs: 3."],

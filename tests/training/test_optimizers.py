@@ -1,5 +1,6 @@
 """What the optimiser decays, and how the learning rate ends."""
 
+import math
 from typing import Any
 
 import pytest
@@ -72,6 +73,16 @@ def test_the_cool_down_holds_the_final_rate(name: str) -> None:
     assert found[20] == pytest.approx(1.0)  # the top of the warm-up
     middle = {"cosine": 0.01 + 0.99 / 2, "polynomial": 0.01 + 0.99 * 0.5**0.9}[name]
     assert found[45] == pytest.approx(middle)  # halfway between warm-up and cool-down
+
+
+def test_a_cosine_in_cycles_starts_anew() -> None:
+    found = rates(name="cosine", cycles=4, final=0.1)
+    one = [0.1 + 0.9 * (1 + math.cos(math.pi * step / 25)) / 2 for step in range(25)]
+    assert found == pytest.approx(one * 4)
+    assert rates(name="cosine", cycles=1) == rates(name="cosine")
+    warm = rates(name="cosine", cycles=3, warmup_epochs=1, cooldown_epochs=3)
+    assert [step for step in range(1, 100) if warm[step] > warm[step - 1] + 1e-6][10:] == [30, 50]
+    assert warm[70:] == pytest.approx([0.0] * 30)
 
 
 @pytest.mark.parametrize(
