@@ -16,7 +16,7 @@ from limbeck.composing import is_composite
 from limbeck.data import Data
 from limbeck.evaluation.statistics import paired_interval
 from limbeck.evaluation.tasks import TASK_FIGURES, TaskFigures, by_task
-from limbeck.exiting import early_exit, exit_files, exit_networks, exit_sizes
+from limbeck.exiting import Leaving
 from limbeck.outcome import Outcome
 from limbeck.recipe import Recipe, StageSpec, of_control
 from limbeck.runfolder import RunFolder
@@ -74,13 +74,9 @@ def conclude(
     plain = restored(recipe, data, recipe.seed_list[0], control[0].file) if control else None
     if plain is not None:
         networks["control"] = nn.Sequential(plain.adapter, plain.model).eval()
-    exits = exit_networks(student)
-    left = exit_files(
-        exits, student, formats, folder.path, data, recipe.name, batch=recipe.data.eval_batch_size
-    )
+    leaving = Leaving(student, formats, folder.path, data, recipe.name, recipe.data.eval_batch_size)
     files: dict[str, Path] = {form: folder.path / ship.named(form) for form in formats}
-    files |= {f"{name} {f}": folder.path / e["file"] for name, one in left.items() for f, e in one.items()}
-    timed = ship.latencies(networks, files, next(ship.pixels(data.test, 1)))
+    timed = ship.latencies(networks, {**files, **leaving.files}, next(ship.pixels(data.test, 1)))
     for form, entry in exports.items():
         entry["latency_ms"] = timed[form]
     result = _result(recipe, data, runtime, taught, outcomes, student, exports, timed)
@@ -89,13 +85,7 @@ def conclude(
     own = of_control(recipe)
     if own is not None and own.teacher is not None:
         result["control"]["teacher"] = own.teacher.model
-    if exits:
-        sizes = exit_sizes(exits, next(ship.pixels(data.test, 2)))
-        for name, one in left.items():
-            for form, entry in one.items():
-                entry["latency_ms"] = timed[f"{name} {form}"]
-            result["exits"][name] |= {**sizes[name], "exports": one}
-        result["early_exit"] = early_exit(exits, network, data, recipe.data.eval_batch_size)
+    leaving.tell(result, network, timed)
     folder.write_result(result)
     from limbeck import report
 

@@ -14,52 +14,77 @@ from limbeck.evaluation.metrics import evaluate, score
 from limbeck.students.early import first_sure
 from limbeck.students.exits import AtExit, Exits
 
-__all__ = ["THRESHOLDS", "early_exit", "exit_files", "exit_networks", "exit_sizes"]
+__all__ = ["THRESHOLDS", "Leaving", "early_exit"]
 
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Top probabilities from which on an exit answers, for the table in `result.json`."""
 
 
-def exit_networks(student: Prepared) -> dict[str, nn.Module]:
-    """Each exit as a network behind the student's adapter, from shallow to deep, where there are any."""
-    whole = student.model
-    if not isinstance(whole, Exits):
-        return {}
-    return {
-        name: nn.Sequential(student.adapter, AtExit(whole, number)).eval()
-        for number, name in enumerate(whole.names)
-    }
+class Leaving:
+    """The exits of a finished student, each written as files of its own: `student.exit-1.onnx` and so on.
 
+    Args:
+        student: with exits or without; without them there is nothing to do.
+        formats: in which formats to write.
+        folder: where the files go.
+        data: test set for the figures, training set for calibration.
+        name: the run's name, for the files' notes.
+        batch: samples in one evaluation batch.
 
-def exit_sizes(networks: dict[str, nn.Module], images: Tensor) -> dict[str, dict[str, int]]:
-    """Parameters that each exit's answer depends on, and the bytes that they take."""
-    found = {}
-    for name, network in networks.items():
-        parameters = [p for p in network.parameters() if p.requires_grad]
-        reached = torch.autograd.grad(network(images).sum(), parameters, allow_unused=True)
-        used = [p for p, slope in zip(parameters, reached, strict=True) if slope is not None]
-        found[name] = {
-            "parameters": sum(p.numel() for p in used),
-            "bytes": sum(p.numel() * p.element_size() for p in used),
+    Attributes:
+        files: by "exit-1 onnx" and so on.
+    """
+
+    def __init__(
+        self, student: Prepared, formats: Sequence[str], folder: Path, data: Data, name: str, batch: int
+    ) -> None:
+        whole = student.model
+        named = list(enumerate(whole.names)) if isinstance(whole, Exits) else []
+        self._networks: dict[str, nn.Module] = {
+            exit: nn.Sequential(student.adapter, AtExit(whole, number)).eval()
+            for number, exit in named
+            if isinstance(whole, Exits)
         }
-    return found
+        self._data = data
+        self._batch = batch
+        self._entries = {
+            exit: ship.export(
+                network, student.spec, formats, folder, data, name, batch=batch, stem=f"student.{exit}"
+            )
+            for exit, network in self._networks.items()
+        }
+        self.files = {
+            f"{exit} {form}": folder / entry["file"]
+            for exit, entries in self._entries.items()
+            for form, entry in entries.items()
+        }
+
+    def tell(self, result: dict[str, Any], network: nn.Module, timed: dict[str, float]) -> None:
+        """Add to a run's result the size and files of each exit, and what stopping early brings.
+
+        Args:
+            result: has the exits' figures by seed already.
+            network: the student behind its adapter, whose answer is the deepest.
+            timed: milliseconds by the names of `files`.
+        """
+        if not self._networks:
+            return
+        images = next(ship.pixels(self._data.test, 2))
+        for exit, entries in self._entries.items():
+            for form, entry in entries.items():
+                entry["latency_ms"] = timed[f"{exit} {form}"]
+            result["exits"][exit] |= {**_size(self._networks[exit], images), "exports": entries}
+        result["early_exit"] = early_exit(self._networks, network, self._data, self._batch)
 
 
-def exit_files(
-    networks: dict[str, nn.Module],
-    student: Prepared,
-    formats: Sequence[str],
-    folder: Path,
-    data: Data,
-    name: str,
-    batch: int,
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """Write `student.exit-1.onnx` and so on, and evaluate each file; as `ship.export`, by exit."""
+def _size(network: nn.Module, images: Tensor) -> dict[str, int]:
+    """Parameters that an exit's answer depends on, and the bytes that they take."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    reached = torch.autograd.grad(network(images).sum(), parameters, allow_unused=True)
+    used = [p for p, slope in zip(parameters, reached, strict=True) if slope is not None]
     return {
-        exit: ship.export(
-            network, student.spec, formats, folder, data, name, batch=batch, stem=f"student.{exit}"
-        )
-        for exit, network in networks.items()
+        "parameters": sum(p.numel() for p in used),
+        "bytes": sum(p.numel() * p.element_size() for p in used),
     }
 
 
