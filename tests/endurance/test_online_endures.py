@@ -1,0 +1,56 @@
+"""What online schemes remember survives kills of two processes whose norm layers see different samples."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import fingerprint
+from two_runs import command
+
+from limbeck.reading import write_yaml
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="processes are forked")]
+
+SCHEMES: dict[str, dict[str, Any]] = {
+    "codistillation": {"exchange": 2, "burn_in": 3},
+    "pcl": {"decay": 0.5},
+    "one": {"branches": 2},
+}
+
+
+def run(tmp_path: Path, kind: str, out: str) -> dict[str, Any]:
+    folder = tmp_path / kind
+    folder.mkdir(exist_ok=True)
+    recipe = {
+        "name": "online",
+        "student": {"model": "py:limbeck.students.small:convnet", "width": 4, "depth": 3},
+        "data": {"source": "py:online_module:digits", "batch_size": 64, "eval_batch_size": 40},
+        "objective": {"cross_entropy": 1.0, "kd": {"weight": 1.0, "temperature": 3.0}},
+        "scheme": {"name": "online", "kind": kind, **SCHEMES[kind]},
+        "train": {
+            "epochs": 2,
+            "device": "cpu",
+            "threads": 1,
+            "save_every": 0,
+            "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+        },
+        "control": False,
+        "export": {"formats": []},
+    }
+    return command(folder, out, write_yaml(recipe), "online_module", "")
+
+
+def test_two_processes_killed_between_exchanges_end_as_never_killed(
+    tmp_path: Path, forks: Any, pair: Any
+) -> None:
+    groups, wanted = [], []
+    for kind in SCHEMES:
+        killed = pair({**run(tmp_path, kind, "again"), "moment": "in step 7 of its process"})
+        groups += [pair(run(tmp_path, kind, "whole")), killed, pair(run(tmp_path, kind, "again"))]
+        wanted += [[0, 0], [-signal.SIGKILL] * 2, [0, 0]]
+    ends, said = forks(groups)
+    assert ends == wanted, said[-6000:]
+    for kind in SCHEMES:
+        assert fingerprint(tmp_path / kind / "whole") == fingerprint(tmp_path / kind / "again"), kind
