@@ -31,13 +31,8 @@ class Snapshot(Past):
     """
 
     paper = (
-<<<<<<< HEAD
         "Yang, Xie, Su, Yuille (2019), Snapshot Distillation: Teacher-Student Optimization in One "
         "Generation, CVPR, https://arxiv.org/abs/1812.00123"
-=======
-        "Yang, Xie, Su, Yuille (2019), Snapshot Distillation: Teacher-Student Optimization in One Generation, "
-        "https://arxiv.org/abs/1812.00123"
->>>>>>> c84320f (What exits leave is a thing of its own; cards of the kinds)
     )
     aliases = ("snapshot_distillation",)
     reads_layers = True
