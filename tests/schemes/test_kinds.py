@@ -9,6 +9,7 @@ import torch
 
 from limbeck.arranging import scheme_for
 from limbeck.build import load_data, make_objective, make_student, settings
+from limbeck.commands.examining import examine
 from limbeck.data import Data
 from limbeck.data.loader import Loader
 from limbeck.data.plans import Plan
@@ -94,6 +95,13 @@ def test_it_says_who_teaches_whom_by_which_terms(family: str, kind: str, data: D
     named = {term for lesson in lessons for term in lesson.terms}
     assert set(recipe(family, kind).objective) <= named
     assert all(lesson.sources and lesson.terms for lesson in lessons)
+
+
+@each_kind
+def test_a_check_shows_it(family: str, kind: str) -> None:
+    found = examine(recipe(family, kind))
+    assert found["scheme"]["kind"] == kind
+    assert all(isinstance(term["first_value"], float) for term in found["terms"].values())
 
 
 @each_kind

@@ -111,8 +111,10 @@ def _term_lines(terms: dict[str, Any]) -> list[str]:
     lines = []
     for name, term in terms.items():
         layers = ", ".join(f"{s} ← {t}" for s, t in term["layers"].items())
+        first = term["first_value"]
         lines.append(
-            f"term      {name}: weight {term['weight']:g}, first value {term['first_value']:.4g}"
+            f"term      {name}: weight {term['weight']:g}"
+            + ("" if first is None else f", first value {first:.4g}")
             + (f", layers {layers}" if layers else "")
         )
     return lines

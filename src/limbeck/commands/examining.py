@@ -288,7 +288,13 @@ def _terms(objective: Objective, losses: dict[str, float]) -> dict[str, Any]:
         found[name] = {
             "method": type(objective.method(name)).__module__.rsplit(".", 1)[-1],
             "weight": final_weight(term),
-            "first_value": losses[name],
+            "first_value": losses[name] if name in losses else _by_others(losses, name),
             "layers": term.layers,
         }
     return found
+
+
+def _by_others(losses: dict[str, float], term: str) -> float | None:
+    """The mean of a term's values where the student itself does not learn by it: those of its exits, say."""
+    found = [value for name, value in losses.items() if name.endswith(f".{term}")]
+    return sum(found) / len(found) if found else None

@@ -78,7 +78,7 @@ class LastBatch(Taking):
         self._seeing.append(now.cpu())
         if len(self.saying) < first + len(now):  # in the first step, part by part
             grown = self.saying.new_zeros(first + len(now), self.saying.shape[1])
-            grown[:first] = self.saying
+            grown[:first] = self.saying[:first]
             self.saying = grown
         if len(self._seen) < first + len(now):
             return None, rows
