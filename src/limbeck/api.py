@@ -3,27 +3,28 @@
 import contextlib
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.assembly import setup
 from limbeck.build import PROBE_SAMPLES
 from limbeck.composing import compose
 from limbeck.errors import InputError
-from limbeck.evaluation.metrics import Evaluation, score
+from limbeck.evaluation.metrics import Evaluation
 from limbeck.feeding import Feeding, cut
 from limbeck.inputs import InputAdapter
-from limbeck.knowledge import UNLABELLED, Batch, as_batch
 from limbeck.objective import Objective, Term
 from limbeck.pairing import settle_terms
 from limbeck.progress import Display, Silent, display
-from limbeck.schemes import Offline
+from limbeck.schemes import Offline, Several
+from limbeck.scoring import figures
+from limbeck.sharing import Weights, given_weighting, named, shared_out
+from limbeck.sharing import built as frozen
 from limbeck.staging import Stage, joined, spans, with_first_stages
 from limbeck.taps import Tapped
-from limbeck.teachers import Frozen
+from limbeck.teachers import Ensemble, Fixed, Frozen
 from limbeck.training.ema import Averaging, Ema
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Training
@@ -39,10 +40,13 @@ class Distilled:
     Attributes:
         student: the plain module, in eval mode, trained in place; for SimKD the composite around it.
         evaluation: its figures on the validation loader, agreement with the teacher included.
-        teacher: the teacher's figures; None where it answers other classes than the student.
+        teacher: the teacher's figures, of several those of the average of their probabilities; None where it
+            answers other classes than the student.
         control: the figures of the same student trained without the teacher; None where not asked for, or
             where the objective has no term that looks at labels.
         gain: accuracy of the student minus the control's; one seed, so it has no interval.
+        teachers: of several teachers, the figures of each by name.
+        weights: of several teachers, the mean weight of each in the last epoch.
     """
 
     student: nn.Module
@@ -50,15 +54,18 @@ class Distilled:
     teacher: Evaluation | None
     control: Evaluation | None
     gain: float | None
+    teachers: Mapping[str, Evaluation] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def distill(
-    teacher: nn.Module | None,
+    teacher: nn.Module | Sequence[nn.Module] | Mapping[str, nn.Module] | None,
     student: nn.Module,
     train_loader: Iterable[Any],
     valid_loader: Iterable[Any] | None = None,
     *,
     objective: Mapping[str, Term | float] | None = None,
+    weighting: Weights | None = None,
     epochs: int = 30,
     optimizer: Mapping[str, Any] | None = None,
     schedule: Mapping[str, Any] | None = None,
@@ -68,7 +75,7 @@ def distill(
     decay_bias_and_norm: bool = True,
     ema: Averaging | None = None,
     control: bool = True,
-    teacher_adapter: InputAdapter | nn.Module | None = None,
+    teacher_adapter: nn.Module | Sequence[nn.Module] | Mapping[str, nn.Module] | None = None,
     student_adapter: InputAdapter | nn.Module | None = None,
     device: str = "auto",
     precision: str = "fp32",
@@ -83,10 +90,13 @@ def distill(
 
     Args:
         teacher: answers logits [B, C]; frozen in eval mode and unchanged, BatchNorm statistics included.
+            Several are a list (called teacher-1, teacher-2, …) or a mapping by name.
         student: answers logits [B, C].
         train_loader: yields `(input, target)`; targets are class indices, -1 where not known.
         valid_loader: for the figures; None gives none.
         objective: terms by name; by default .1 cross-entropy and .9 kd at temperature 4.
+        weighting: of several teachers, how much each counts, as in a recipe: average (the default), a list of
+            numbers, confidence, entropy, gradient, learned, `{"name": …, options}`, or a `Weighting`.
         epochs: passes over `train_loader`, those of the student's stages included.
         optimizer: `{"name": "sgd", "lr": .05, "momentum": .9, "weight_decay": 5e-4}` by default.
         schedule: `{"name": "cosine"}` by default.
@@ -98,7 +108,8 @@ def distill(
         ema: how the student's weights are averaged over the steps (`limbeck.Averaging`); the average is what
             the student has in the end. None: it is not.
         control: train a copy of the student without the teacher first, for comparison.
-        teacher_adapter, student_adapter: what stands between the loader's input and each network.
+        teacher_adapter, student_adapter: what stands between the loader's input and each network; of several
+            teachers one for all, or one for each as they are given.
         device, precision, compile: see `limbeck.training.runtime.Runtime`.
         seed: of dropout, of the methods' own layers, and of the order of a shuffling loader.
         progress: show progress on standard error.
@@ -112,16 +123,22 @@ def distill(
     """
     if objective is None:
         objective = {"cross_entropy": 0.1, "kd": Term(weight=0.9, temperature=4.0)}
-    _check_apart(teacher, student)
+    teachers, adapters = named(teacher, "teacher"), named(teacher_adapter, "teacher_adapter")
+    weighed = given_weighting(weighting, len(teachers))
+    for one in teachers.values():
+        _check_apart(one, student)
     feed = Feeding(train_loader, accumulate, seed)
     terms, ahead = with_first_stages(objective, epochs) if stages is None else (dict(objective), list(stages))
+    names = list(teachers)
+    terms = shared_out(terms, names, 1 / max(1, len(names)))
+    ahead = [replace(s, objective=_shared_stage(s, names)) for s in ahead]
     everything = [terms, *(stage.objective for stage in ahead)]
     if any(isinstance(term, Term) and term.auto for part in everything for term in part.values()):
         whole = Tapped(student, (), student_adapter, who="student")
-        given = None if teacher is None else Tapped(teacher, (), teacher_adapter, who="teacher")
+        plain_ones = {n: Tapped(t, (), adapters.get(n, adapters.get(""))) for n, t in teachers.items()}
         probe = cut(feed.first(), 0, PROBE_SAMPLES)
-        terms = settle_terms(terms, whole, given, probe)
-        ahead = [replace(s, objective=settle_terms(s.objective, whole, given, probe)) for s in ahead]
+        terms = settle_terms(terms, whole, plain_ones, probe)
+        ahead = [replace(s, objective=settle_terms(s.objective, whole, plain_ones, probe)) for s in ahead]
     built = joined(terms, ahead)
     settings = Training(
         epochs=epochs,
@@ -136,9 +153,9 @@ def distill(
     work = _Work(feed, settings, runtime, seed, display() if progress else Silent())
     with contextlib.ExitStack() as after:
         after.enter_context(runtime.guard())
-        master = alone = None
-        if teacher is not None:
-            master = Frozen(Tapped(teacher, built.teacher_taps, teacher_adapter, who="teacher"))
+        alone = None
+        master = frozen(teachers, adapters, built.teacher_taps, weighed)
+        if master is not None:
             after.callback(master.close)
         label_terms = built.label_terms()
         labels_only = None
@@ -149,7 +166,7 @@ def distill(
             alone = Tapped(shadow, labels_only.student_taps, adapter, who="control")
         elif control and built.needs_teacher:
             work.screen.say("no control: no term of the objective looks at labels")
-        if built.reused is not None and master is not None:
+        if built.reused is not None and isinstance(master, Frozen):
             plain = Tapped(student, (), student_adapter, who="student")
             student = compose(plain, built, master, cut(feed.first(), 0, PROBE_SAMPLES), seed)
         network = Tapped(student, built.student_taps, student_adapter, who="student")
@@ -158,21 +175,26 @@ def distill(
         scheme = work.scheme(network, built, master)
         if labels_only is not None and alone is not None:
             work.train("control", work.scheme(alone, labels_only, None))
-        work.train("student", scheme)
+        weights = work.train("student", scheme)
         student.eval()
-        found = _figures(network, master, alone, valid_loader, runtime)
+        found = figures(network, master, alone, valid_loader, runtime)
     gain = (
         found["student"].accuracy - found["control"].accuracy
         if found["student"] and found["control"]
         else None
     )
-    return Distilled(student, found["student"], found["teacher"], found["control"], gain)
+    each = {name: told for name in names if (told := found.get(f"teacher.{name}")) is not None}
+    return Distilled(student, found["student"], found["teacher"], found["control"], gain, each, weights)
 
 
-def _check_apart(teacher: nn.Module | None, student: nn.Module) -> None:
+def _shared_stage(stage: Stage, names: Sequence[str]) -> dict[str, Term | float]:
+    """A stage's terms; where it trains layers alone, a weight would only change the learning rate."""
+    share = 1.0 if stage.trains == "layers" else 1 / max(1, len(names))
+    return shared_out(stage.objective, names, share)
+
+
+def _check_apart(teacher: nn.Module, student: nn.Module) -> None:
     """What both hold would be frozen with the teacher, and change with the student."""
-    if teacher is None:
-        return
     theirs = {id(t) for t in (*teacher.parameters(), *teacher.buffers())}
     shared = [n for n, t in (*student.named_parameters(), *student.named_buffers()) if id(t) in theirs]
     if shared:
@@ -192,7 +214,7 @@ class _Work:
     seed: int
     screen: Display
 
-    def scheme(self, network: Tapped, objective: Objective, teacher: Frozen | None) -> Offline:
+    def scheme(self, network: Tapped, objective: Objective, teacher: Fixed | None) -> Offline:
         """A network and what it learns from, set up.
 
         Raises:
@@ -201,13 +223,17 @@ class _Work:
         spans(objective, self.settings)
         first = self.feed.first()
         samples = len(self.feed) * len(first)
-        setup(network, objective, teacher, cut(first, 0, PROBE_SAMPLES), samples, classes=0, seed=self.seed)
+        probe = cut(first, 0, PROBE_SAMPLES)
+        classes = setup(network, objective, teacher, probe, samples, classes=0, seed=self.seed)
         if not any(p.requires_grad for p in network.parameters()):
             raise InputError("student: none of its parameters takes a gradient, so it cannot learn.")
+        if isinstance(teacher, Ensemble):
+            return Several(network, objective, teacher, classes)
         return Offline(network, objective, teacher)
 
-    def train(self, title: str, scheme: Offline) -> None:
-        """One training from start to end."""
+    def train(self, title: str, scheme: Offline) -> dict[str, float]:
+        """One training from start to end; of several teachers, their mean weights in its last epoch."""
+        weights: dict[str, float] = {}
         ema = None
         if self.settings.ema is not None:
             self.runtime.place(scheme)  # now, so that the average lies where the weights do
@@ -215,67 +241,25 @@ class _Work:
         for number, (settings, span) in enumerate(spans(scheme.objective, self.settings)):
             scheme.objective.enter(number)
             trainer = Trainer(scheme, settings, self.runtime, len(self.feed), self.seed, span, ema)
-            self._stage(f"{title}, {span.stage}" if span.stage else title, trainer)
+            weights = self._stage(f"{title}, {span.stage}" if span.stage else title, trainer)
         if ema is not None:
             ema.settle()
             self.runtime.same_buffers(scheme)
+        return weights
 
-    def _stage(self, title: str, trainer: Trainer) -> None:
+    def _stage(self, title: str, trainer: Trainer) -> dict[str, float]:
+        sums: dict[str, float] = {}
         epochs = trainer.total_steps // trainer.steps_per_epoch
         with self.screen.bar(title, trainer.total_steps - trainer.first_step, "steps") as bar:
             for step in trainer.fit(self.feed):
                 due = bar.due()
                 bar.advance(1, {n: float(v) for n, v in step.losses.items()} if due else None)
+                if step.epoch == epochs:
+                    for name in (n for n in step.losses if n.startswith("weight.")):
+                        sums[name] = sums.get(name, 0.0) + float(step.losses[name])
                 if step.last:
                     loss = float(step.losses["loss"])
                     self.screen.say(f"{title}: epoch {step.epoch}/{epochs}  loss {loss:.4g}")
         trainer.check()
         self.runtime.same_buffers(trainer.scheme)
-
-
-def _figures(
-    student: Tapped,
-    teacher: Frozen | None,
-    control: Tapped | None,
-    loader: Iterable[Any] | None,
-    runtime: Runtime,
-) -> dict[str, Evaluation | None]:
-    """The figures of all networks, in one pass over the validation loader, which may shuffle."""
-    networks = {
-        "teacher": None if teacher is None else teacher.network,
-        "control": control,
-        "student": student,
-    }
-    asked = {name: network.eval() for name, network in networks.items() if network is not None}
-    found: dict[str, Evaluation | None] = dict.fromkeys(networks)
-    if loader is None:
-        return found
-    said: dict[str, list[Tensor]] = {name: [] for name in asked}
-    targets: list[Tensor] = []
-    with torch.no_grad(), runtime.autocast():
-        for item in loader:
-            batch = runtime.put(as_batch(item))
-            for name, network in asked.items():
-                said[name].append(network(batch.input).logits.float().cpu())
-            targets.append(_labels(batch).cpu())
-    if not targets:
-        raise InputError("valid_loader: it gives no batch.")
-    logits = {name: torch.cat(parts) for name, parts in said.items()}
-    heard = logits.get("teacher")
-    if heard is not None and heard.shape != logits["student"].shape:
-        heard = None  # it answers other classes: there is nothing to compare
-        del logits["teacher"]
-    labels = torch.cat(targets)
-    for name, answer in logits.items():
-        found[name] = score(answer, labels, teacher_logits=None if name == "teacher" else heard)
-    return found
-
-
-def _labels(batch: Batch) -> Tensor:
-    if batch.target is None:
-        return torch.full((len(batch),), UNLABELLED)
-    if batch.target.dim() != 1:
-        raise InputError(
-            f"valid_loader: targets must be class indices [B], not mixed; got {list(batch.target.shape)}."
-        )
-    return batch.target
+        return {n.removeprefix("weight."): v / trainer.steps_per_epoch for n, v in sums.items()}

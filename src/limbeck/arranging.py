@@ -18,7 +18,7 @@ from limbeck.schemes.base import Kind, Scheme, Setting
 from limbeck.schemes.catalogue import get
 from limbeck.schemes.online._views import seed_for
 from limbeck.taps import Tapped
-from limbeck.teachers import Frozen
+from limbeck.teachers import Fixed, Frozen
 
 __all__ = ["arrange", "scheme_for"]
 
@@ -32,7 +32,7 @@ def scheme_for(
     seed: int,
     student: Prepared,
     objective: Objective,
-    teacher: Frozen | None,
+    teacher: Fixed | None,
 ) -> Scheme:
     """What the training of a role trains; a control is taught by nobody, whatever the scheme.
 
@@ -49,7 +49,7 @@ def scheme_for(
         InputError: networks, terms and scheme do not fit together.
     """
     if recipe.adds_task:
-        assert teacher is not None
+        assert isinstance(teacher, Frozen)
         return make_lifelong(student, objective, teacher, data, seed)
     if recipe.scheme.name == "offline" or role == "control":
         return make_scheme(student, objective, teacher, data, seed)

@@ -21,6 +21,7 @@ from limbeck.inputs import InputAdapter, InputSpec
 from limbeck.knowledge import UNLABELLED, Batch
 from limbeck.objective import Objective, Term
 from limbeck.recipe import ControlSpec, Network, Recipe, StageSpec, TermSpec, TrainSpec
+from limbeck.recipe.network import TEACHERS_ALONE
 from limbeck.staging import Stage, joined
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
@@ -30,6 +31,7 @@ from limbeck.training.settings import Checkpoint, Training
 __all__ = [
     "PROBE_SAMPLES",
     "Prepared",
+    "called",
     "checkpoint",
     "control_objective",
     "further_figures",
@@ -107,15 +109,7 @@ def prepare(
         # A misspelt key of the entry itself arrives here as an option of the model.
         keys = set(Network.model_fields) - {"options"}
         if where == "student":
-            keys -= {
-                "classes",
-                "train",
-                "objective",
-                "blank",
-                "cache",
-                "backend",
-                "ahead",
-            }  # the teacher's alone
+            keys -= set(TEACHERS_ALONE)
         else:
             keys -= {"head"}
         raise unknown("key or option", error.given, [*error.allowed, *keys], where) from None
@@ -148,29 +142,34 @@ def restored(recipe: Recipe, data: Data, seed: int, file: Path) -> Prepared:
 
 
 def make_teacher(recipe: Recipe, data: Data, taps: list[str]) -> Frozen:
-    """The recipe's teacher, with its weights, ready to answer."""
-    assert recipe.teacher is not None
-    data, chosen = data.taught, recipe.teacher.classes
+    """The recipe's teacher, with its weights, ready to answer; of several, see `Recipe.members`."""
+    data, teacher = data.taught, recipe.sole_teacher
+    assert teacher is not None
     torch.manual_seed(recipe.seed_list[0])
     built = prepare(
-        recipe.teacher,
+        teacher,
         data,
-        where="teacher",
+        where=called(teacher),
         beside=recipe.beside,
         # Classes are picked from a teacher that has more of them than the data: ImageNet's, if not said.
-        classes=1000 if chosen is not None and recipe.teacher.model.startswith(PUBLISHED) else None,
+        classes=1000 if teacher.classes is not None and teacher.model.startswith(PUBLISHED) else None,
     )
     return frozen(recipe, data, built, taps)
 
 
 def frozen(recipe: Recipe, data: Data, built: Prepared, taps: list[str]) -> Frozen:
     """A built teacher network as the teacher of this recipe."""
-    assert recipe.teacher is not None
-    data = data.taught
-    network = Tapped(built.model, taps, built.adapter, who="teacher")
+    data, teacher = data.taught, recipe.sole_teacher
+    assert teacher is not None
+    network = Tapped(built.model, taps, built.adapter, who=called(teacher))
     network.eval()
-    logits = first_answer("teacher", network, probe_batch(data), lambda b: network(b.input)).logits
-    return Frozen(network, teacher_classes(recipe.teacher.classes, logits.shape, data))
+    logits = first_answer(network.who, network, probe_batch(data), lambda b: network(b.input)).logits
+    return Frozen(network, teacher_classes(teacher.classes, logits.shape, data))
+
+
+def called(teacher: Network) -> str:
+    """What people, folders and curves call a teacher: `teacher`, or one of several `teacher.NAME`."""
+    return "teacher" if teacher.name is None else f"teacher.{teacher.name}"
 
 
 def make_objective(
@@ -286,7 +285,7 @@ def further_figures(recipe: Recipe, data: Data) -> Figures:
         else TaskFigures(wanted, data.tasks, recipe.beside)
     )
     own = [recipe.control.train] if isinstance(recipe.control, ControlSpec) else []
-    own += [recipe.teacher.train] if recipe.teacher is not None else []
+    own += [teacher.train for teacher in recipe.teachers]
     for spec in (recipe.train, *own):
         if spec is not None:
             checkpoint(spec, data, figures)

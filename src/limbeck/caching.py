@@ -125,7 +125,8 @@ class Cache:
 
     @property
     def _exact(self) -> bool:
-        return self.recipe.teacher is None or self.recipe.teacher.backend != "int8"
+        teacher = self.recipe.sole_teacher
+        return teacher is None or teacher.backend != "int8"
 
     def bytes(self, views: int) -> int:
         """Size of so many views."""
@@ -249,8 +250,8 @@ def sized(count: float) -> str:
 
 
 def _slug(recipe: Recipe) -> str:
-    assert recipe.teacher is not None
-    return "".join(c if c.isalnum() or c in "._" else "-" for c in recipe.teacher.model)[-60:]
+    assert recipe.sole_teacher is not None
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in recipe.sole_teacher.model)[-60:]
 
 
 def _origin_in(folder: Path) -> dict[str, Any]:

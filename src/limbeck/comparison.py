@@ -109,7 +109,8 @@ class Comparison(Run):
 
     def _conclude(self, outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
         teaching = self.teaching
-        taught = Taught(teaching.network([]), teaching.seconds, teaching.figures)
+        teacher = teaching.network([])
+        taught = Taught(teacher, teaching.seconds, teaching.figures, teaching.each(teacher))
         return conclude_comparison(
             self.recipe, self.data, self.runtime, self.folder, taught, outcomes, self._given_up()
         )

@@ -16,10 +16,19 @@ from limbeck.students._notes import Notes
 from limbeck.students.exits import ExitNotes, Exits
 from limbeck.students.reused_head import HeadNotes, ReusedHead
 from limbeck.taps import Tapped
-from limbeck.teachers import Frozen
+from limbeck.teachers import Ensemble, Frozen
 from limbeck.teachers.base import Speaker
 
-__all__ = ["compose", "is_composite", "notes_of", "recompose", "student_head", "teacher_head", "told"]
+__all__ = [
+    "compose",
+    "is_composite",
+    "notes_of",
+    "recompose",
+    "student_head",
+    "teacher_head",
+    "teacher_heads",
+    "told",
+]
 
 NOTE = "composite"
 """Under this name the head of a weights' file says how the student is put together."""
@@ -91,6 +100,11 @@ def teacher_head(teacher: Speaker, batch: Batch) -> nn.Linear | None:
     """The teacher's likewise, for the classes that are asked for: a copy, where these are not all."""
     found = student_head(teacher.network, batch)
     return None if found is None else _chosen(found, teacher.classes)
+
+
+def teacher_heads(teacher: Ensemble, batch: Batch) -> tuple[nn.Linear | None, ...]:
+    """The head of that one of several teachers which each of the features is of."""
+    return teacher.each({name: teacher_head(member, batch) for name, member in teacher.members.items()})
 
 
 def _chosen(head: nn.Linear, classes: Tensor | None) -> nn.Linear:

@@ -2,8 +2,8 @@
 
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from limbeck.data import Data
 from limbeck.evaluation.statistics import paired_interval
 from limbeck.evaluation.tasks import TASK_FIGURES, TaskFigures, by_task
 from limbeck.exiting import Leaving
+from limbeck.faculty import each_network, mean_weights
 from limbeck.outcome import Outcome
 from limbeck.recipe import Recipe, StageSpec, of_control
 from limbeck.runfolder import RunFolder
-from limbeck.teachers import Frozen
+from limbeck.teachers import Fixed
 from limbeck.training.runtime import Runtime
 
 __all__ = ["Taught", "conclude", "conclude_comparison"]
@@ -28,11 +29,15 @@ __all__ = ["Taught", "conclude", "conclude_comparison"]
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """The teacher of a run, the seconds that its training took, and its figures on the test set."""
+    """The teacher of a run, the seconds that its training took, and its figures on the test set.
 
-    teacher: Frozen | None
+    Of several teachers these are of all together, and `members` is what `result.json` says of each.
+    """
+
+    teacher: Fixed | None
     seconds: float
     figures: dict[str, Any] | None
+    members: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def conclude(
@@ -68,7 +73,8 @@ def conclude(
     )
     networks: dict[str, nn.Module] = {"student": network}
     if taught.teacher is not None:
-        networks["teacher"] = _plain(taught.teacher)
+        networks["teacher"] = taught.teacher.plain()
+        networks |= each_network(taught.teacher)
     # Its control is another network than the student, where that is a composite.
     control = outcomes.get("control") if is_composite(weights.metadata(first.file)) else None
     plain = restored(recipe, data, recipe.seed_list[0], control[0].file) if control else None
@@ -83,9 +89,15 @@ def conclude(
     if plain is not None:
         result["control"] |= {**_size(plain.model), "latency_ms": timed["control"]}
     own = of_control(recipe)
-    if own is not None and own.teacher is not None:
-        result["control"]["teacher"] = own.teacher.model
+    if own is not None and own.sole_teacher is not None:
+        result["control"]["teacher"] = own.sole_teacher.model
     leaving.tell(result, network, timed)
+    if taught.members:
+        means = mean_weights(folder.metrics, "student", recipe.seed_list, list(taught.members))
+        result["teachers"] = {
+            name: {**one, "latency_ms": timed[f"teacher.{name}"], "weight": means[name]}
+            for name, one in taught.members.items()
+        }
     folder.write_result(result)
     from limbeck import report
 
@@ -117,12 +129,15 @@ def conclude_comparison(
     control = outcomes.get("control", [])
     result = _common(recipe, data, runtime)
     result["teacher"] = _teachers(taught, metric)
+    if taught.members:
+        result["teachers"] = dict(taught.members)
     result["control"] = _compared(control, metric) if control else None
     result["student"] = _size(student.model)
     result["variants"] = {
         name: {
             "objective": {n: t.model_dump(mode="json") for n, t in variant.objective.items()},
             **_stages(variant.stages),
+            **_weights(recipe, folder, name),
             **(
                 {"failed": given_up[name], "gain": None}
                 if name in given_up
@@ -149,6 +164,12 @@ def conclude_comparison(
 def _stages(stages: Sequence[StageSpec] | None) -> dict[str, Any]:
     """What came before the objective, where anything did."""
     return {"stages": [stage.model_dump(mode="json") for stage in stages]} if stages else {}
+
+
+def _weights(recipe: Recipe, folder: RunFolder, role: str) -> dict[str, Any]:
+    """What each of several teachers counted in the end, where there are several."""
+    found = mean_weights(folder.metrics, role, recipe.seed_list, recipe.teacher_names)
+    return {"weight": found} if found else {}
 
 
 def _own_size(recipe: Recipe, data: Data, file: Path) -> dict[str, int]:
@@ -199,7 +220,7 @@ def _teachers(taught: Taught, metric: str) -> dict[str, Any] | None:
         "accuracy": taught.figures["accuracy"],
         # A teacher of one task among two knows no other figure of it.
         metric: taught.figures.get(metric, taught.figures["accuracy"]),
-        **_size(taught.teacher.network.model),
+        **_size(taught.teacher.plain()),
         "frozen": True,
         **{k: taught.figures[k] for k in ("loss", "ece", "per_class")},
         **({"metrics": taught.figures["metrics"]} if taught.figures["metrics"] else {}),
@@ -239,10 +260,6 @@ def _result(
             "student": _seconds(students),
         },
     }
-
-
-def _plain(teacher: Frozen) -> nn.Module:
-    return nn.Sequential(teacher.network.adapter, teacher.network.model).eval()
 
 
 def _size(model: nn.Module) -> dict[str, int]:

@@ -14,13 +14,13 @@ from torch import Tensor
 from limbeck import backends
 from limbeck.errors import InputError
 from limbeck.feeding import cut
-from limbeck.objective import Objective
+from limbeck.objective import Objective, temperature_of
 from limbeck.pace import LONG, SMALL, Choices, Work, seconds
 from limbeck.progress import Display
-from limbeck.teachers import Frozen
+from limbeck.teachers import Fixed, Frozen
 from limbeck.training.ahead import batches_ahead
 
-__all__ = ["TRIES_FROM", "Equipping", "temperature_of"]
+__all__ = ["TRIES_FROM", "Equipping", "example"]
 
 TRIES_FROM = 300.0
 """Seconds of the teacher's passes from which on faster ways to run it are tried."""
@@ -38,21 +38,28 @@ class Equipping:
         display: where it is said.
         choices: where it is kept what was settled.
         objective: whose temperature the drift of 8 bits is told at.
+        name: of the teacher, where there are several.
     """
 
     work: Work
     display: Display
     choices: Choices
     objective: Objective
+    name: str = ""
     _done: dict[int, Frozen] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def wanted(self) -> str:
         """What the recipe says."""
-        teacher = self.work.recipe.teacher
+        teacher = self.work.recipe.sole_teacher
         return "auto" if teacher is None or teacher.backend is None else teacher.backend
 
-    def check(self, teacher: Frozen) -> None:
+    @property
+    def _at(self) -> str:
+        """The place of the key, for messages."""
+        return f"teacher.{self.name}.backend" if self.name else "teacher.backend"
+
+    def check(self, teacher: Fixed) -> None:
         """See whether the named backend can serve this teacher; nothing is built.
 
         Raises:
@@ -60,18 +67,20 @@ class Equipping:
         """
         if self.wanted in ("auto", "eager"):
             return
+        assert isinstance(teacher, Frozen)
         if self.work.runtime.shards("teacher"):
-            raise InputError(f"teacher.backend: {self.wanted} cannot run a teacher that is shared out.")
+            raise InputError(f"{self._at}: {self.wanted} cannot run a teacher that is shared out.")
         reason = backends.hindrance(self.wanted, teacher.network, self.work.runtime.device)
         if reason is not None:
-            raise InputError(f"teacher.backend: {reason}")
+            raise InputError(f"{self._at}: {reason}")
 
-    def __call__(self, teacher: Frozen) -> None:
+    def __call__(self, teacher: Fixed) -> None:
         """Let a teacher be run in the way that is settled for the layers that it reads.
 
         Raises:
             InputError: the way that the recipe names cannot run this teacher.
         """
+        assert isinstance(teacher, Frozen)
         if id(teacher) in self._done or self.wanted == "eager":
             return
         self._done[id(teacher)] = teacher  # kept, so that no other one gets its number
@@ -79,7 +88,9 @@ class Equipping:
         runtime = self.work.runtime
         if runtime.shards("teacher"):
             return
-        key = "backend" + "".join(f" {tap.text}" for tap in teacher.network.taps)
+        key = " of ".join(["backend", self.name] if self.name else ["backend"]) + "".join(
+            f" {tap.text}" for tap in teacher.network.taps
+        )
         settled = self.choices.chosen(key)
         teacher.place(runtime, compiles=False)
         with torch.no_grad(), runtime.autocast():
@@ -138,11 +149,7 @@ class Equipping:
         )
 
     def _example(self) -> Tensor:
-        """A batch as the teacher is asked about it."""
-        work = self.work
-        spec = work.recipe.teacher
-        ahead = batches_ahead(None if spec is None else spec.ahead, work.part, work.runtime)
-        return _image(work.batch(work.part * ahead).input)
+        return example(self.work)
 
     def _few(self, first: int) -> Iterator[Tensor]:
         size = min(self.work.part, CALIBRATION)
@@ -150,10 +157,10 @@ class Equipping:
             yield _image(self.work.batch(size, place % len(self.work.data.train)).input)
 
 
-def temperature_of(objective: Objective) -> float:
-    """The temperature of the first term that has one; 1 where none has."""
-    found = (getattr(method, "temperature", None) for method in objective.modules())
-    return next((t for t in found if isinstance(t, float)), 1.0)
+def example(work: Work) -> Tensor:
+    """A batch as a teacher is asked about it: several at a time, where it is asked ahead."""
+    ahead = batches_ahead(work.recipe.ahead, work.part, work.runtime)
+    return _image(work.batch(work.part * ahead).input)
 
 
 def _image(value: Any) -> Tensor:

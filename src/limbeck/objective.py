@@ -16,7 +16,7 @@ from limbeck.methods.base import Method, Probe
 from limbeck.term import Term
 from limbeck.weighting import Changing, Ramp, Steps
 
-__all__ = ["Objective", "Ramp", "Steps", "Term"]
+__all__ = ["Objective", "Ramp", "Steps", "Term", "temperature_of"]
 
 
 class Looking(Protocol):
@@ -162,12 +162,15 @@ class Objective(nn.Module):
         def pick(values: tuple[Any, ...], which: tuple[int, ...]) -> tuple[Any, ...]:
             return tuple(values[i] for i in which) if values else ()
 
+        own = pick(probe.teacher_heads, entry.teacher)  # of several teachers, that of the term's layers
+        head = own[0] if own else probe.teacher_head
         part = replace(
             probe,
             student=_select(probe.student, entry.student),
             teacher=None if probe.teacher is None else _select(probe.teacher, entry.teacher),
             student_modules=pick(probe.student_modules, entry.student),
             teacher_modules=pick(probe.teacher_modules, entry.teacher),
+            teacher_head=head,
         )
         return part if self.looking is None else self.looking.probed(self.method(entry.name), part)
 
@@ -204,6 +207,12 @@ class Objective(nn.Module):
             values[entry.name] = value
         assert total is not None
         return {"loss": total, **values}
+
+
+def temperature_of(objective: Objective) -> float:
+    """The temperature of the first term that has one; 1 where none has."""
+    found = (getattr(method, "temperature", None) for method in objective.modules())
+    return next((t for t in found if isinstance(t, float)), 1.0)
 
 
 def _named(name: str) -> bool:

@@ -49,35 +49,44 @@ def settle_layers(recipe: Recipe, data: Data, display: Display | None = None) ->
     """
     terms = list(_terms(recipe))
     cautious = any(kind.unlike and not spec.silent for _, _, spec, kind in terms)
-    if not cautious and all(spec.layers != "auto" for _, _, spec, _ in terms):
+    if not cautious and not any(isinstance(spec.layers, str) for _, _, spec, _ in terms):
         return recipe
     screen = display or Silent()
     batch = probe_batch(data)
     built = make_student(recipe, data, recipe.seed_list[0])
     student = Tapped(built.model, (), built.adapter, who="student")
-    teacher = None if recipe.teacher is None else make_teacher(recipe, data, []).network
-    own = of_control(recipe)
-    other = None if own is None else make_teacher(own, data, []).network
+    teachers = {name: make_teacher(own, data, []).network for name, own in recipe.members().items()}
+    apart = of_control(recipe)
+    other = None if apart is None else make_teacher(apart, data, []).network
     found: dict[str, Any] = recipe.dump()
     for keys, name, spec, kind in terms:
-        if spec.layers == "auto":
-            by = other if keys[0] == "control" else teacher
-            layers = _pairs(_place(keys, name), kind, student, by, batch)
+        if isinstance(spec.layers, str):
+            owner, sign, _ = spec.layers.rpartition("/")  # NAME/auto, where there are several teachers
+            by = other if keys[0] == "control" else teachers.get(owner)
+            pairs = _pairs(_place(keys, name), kind, student, by, batch)
+            layers = {ours: f"{owner}{sign}{theirs}" for ours, theirs in pairs.items()}
             target: Any = found
             for key in keys:
                 target = target[key]
             target[name]["layers"] = layers
             shown = ", ".join(f"{ours} ← {theirs}" for ours, theirs in layers.items())
             screen.say(f"{_place(keys, name)}: layers {shown}")
-    for text in cautions(recipe, built.model, None if teacher is None else teacher.model):
-        screen.say(text)
+    for owner, teacher in teachers.items():
+        for text in cautions(recipe, built.model, teacher.model, owner):
+            screen.say(text)
     return Recipe.from_dict(found, recipe.path)
 
 
 def settle_terms(
-    terms: Mapping[str, Term | float], student: Tapped, teacher: Tapped | None, batch: Batch
+    terms: Mapping[str, Term | float], student: Tapped, teachers: Mapping[str, Tapped], batch: Batch
 ) -> dict[str, Term | float]:
     """Terms with `layers="auto"` written out.
+
+    Args:
+        terms: by name.
+        student: the student.
+        teachers: by name; of one teacher, the name is empty.
+        batch: a few samples.
 
     Raises:
         InputError: a term's layers cannot be paired; the message says what to give.
@@ -88,7 +97,8 @@ def settle_terms(
         if isinstance(term, Term) and term.auto:
             known = term.method if isinstance(term.method, Method) else None
             kind = type(known) if known else methods.get(str(term.method or name), beside=term.beside)
-            layers = _pairs(f"objective.{name}", kind, student, teacher, batch)
+            pairs = _pairs(f"objective.{name}", kind, student, teachers.get(term.owner), batch)
+            layers = {s: f"{term.owner}/{t}" if term.owner else t for s, t in pairs.items()}
             settled[name] = Term(
                 term.method, weight=term.weight, layers=layers, beside=term.beside, **term.options
             )
@@ -189,17 +199,23 @@ def alike(student: nn.Module, teacher: nn.Module) -> bool:
     return ours == theirs
 
 
-def cautions(recipe: Recipe, student: nn.Module, teacher: nn.Module | None) -> list[str]:
+def cautions(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, owner: str = "") -> list[str]:
     """What the literature says against terms of this recipe between these two networks.
 
     One sentence for each term whose method has been found to fail between networks that are built
-    differently, where these are (`alike`).
+    differently, where these are (`alike`). Of several teachers, `owner` is this one's name.
     """
     if teacher is None or alike(student, teacher):
         return []
     built = f"{type(student).__name__} and {type(teacher).__name__} are built differently"
     found: dict[type[Method], str] = {}
     for keys, name, spec, kind in _terms(recipe):
-        if kind.unlike and not spec.silent:
+        if kind.unlike and not spec.silent and _is_of(owner, spec):
             found.setdefault(kind, f"{_place(keys, name)}: {built}. {kind.unlike}")
     return list(found.values())
+
+
+def _is_of(owner: str, spec: TermSpec) -> bool:
+    """Whether a term reads layers of this one of several teachers; a term without layers is of all."""
+    taps = [spec.layers] if isinstance(spec.layers, str) else list((spec.layers or {}).values())
+    return not owner or not taps or any(tap.partition("/")[0] == owner for tap in taps)

@@ -24,6 +24,7 @@ from limbeck.models.run import notes
 from limbeck.outcome import Outcome, epoch_figures, epoch_line, finite, worth_a_line
 from limbeck.picturing import pictured
 from limbeck.progress import Display
+from limbeck.runfolder import teaches
 from limbeck.schemes import Scheme
 from limbeck.staging import spans
 from limbeck.tracking import Tracked
@@ -97,7 +98,7 @@ class Phase:
     @property
     def title(self) -> str:
         """How people are told of it."""
-        return self.role if self.role == "teacher" else f"{self.role}, seed {self.seed}"
+        return self.role if teaches(self.role) else f"{self.role}, seed {self.seed}"
 
     def finished(self) -> Outcome | None:
         """What this training found, where it is done already."""
@@ -109,7 +110,7 @@ class Phase:
     @property
     def _file(self) -> Path:
         """The weights in the end."""
-        return self.folder / f"{'teacher' if self.role == 'teacher' else 'student'}.safetensors"
+        return self.folder / f"{'teacher' if teaches(self.role) else 'student'}.safetensors"
 
     def run(self, scheme: Scheme, teacher_logits: Tensor | None = None) -> Outcome:
         """Train, evaluate and save; goes on from the newest state where there is one.

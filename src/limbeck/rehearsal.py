@@ -64,8 +64,8 @@ def try_plans(recipe: Recipe, data: Data, runtime: Runtime, scheme: Scheme) -> N
         InputError: one of them cannot work.
     """
     own = recipe.control.train if isinstance(recipe.control, ControlSpec) else None
-    first = recipe.teacher.train if recipe.teacher is not None else None
-    for spec, part in ((recipe.train, "student"), (own, "student"), (first, "teacher")):
+    teachers = [(teacher.train, "teacher") for teacher in recipe.teachers]
+    for spec, part in ((recipe.train, "student"), (own, "student"), *teachers):
         if spec is None:
             continue
         chosen, samples = settings(spec), (data.taught if part == "teacher" else data).train

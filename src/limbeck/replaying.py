@@ -21,7 +21,7 @@ from limbeck.progress import Display
 from limbeck.recipe import CacheSpec, Recipe
 from limbeck.runfolder import RunFolder
 from limbeck.staging import spans
-from limbeck.teachers import Cached, Frozen
+from limbeck.teachers import Cached, Fixed, Frozen
 
 __all__ = ["Replaying", "views_needed"]
 
@@ -34,6 +34,7 @@ ONLINE = "online"
 """What is noted of a training whose teacher is asked as it goes on."""
 
 AUTO = CacheSpec(when="auto")
+NEVER = CacheSpec(when="never")
 
 
 @dataclass
@@ -54,15 +55,17 @@ class Replaying:
     display: Display
     folder: RunFolder
     choices: Choices
-    network: Callable[[list[str]], Frozen | None]
+    network: Callable[[list[str]], Fixed | None]
     objective: Callable[[str], Objective]
     equip: Callable[[Frozen], None]
     _last: tuple[tuple[str, int, str], Cache] | None = field(default=None, init=False, repr=False)
 
     @property
     def spec(self) -> CacheSpec:
-        """What the recipe says."""
-        teacher = self.work.recipe.teacher
+        """What the recipe says; the answers of several teachers are not kept."""
+        if self.work.recipe.teacher_names:
+            return NEVER
+        teacher = self.work.recipe.sole_teacher
         return AUTO if teacher is None or teacher.cache is None else teacher.cache
 
     def check(self, roles: Sequence[str]) -> None:
@@ -71,7 +74,7 @@ class Replaying:
         Raises:
             InputError: an objective reads what is not kept, or a cache that is there does not fit.
         """
-        teacher, spec = self.work.recipe.teacher, self.spec
+        teacher, spec = self.work.recipe.sole_teacher, self.spec
         if teacher is None or spec.when != "always":
             return
         for role in roles:
@@ -193,7 +196,7 @@ class Replaying:
         self._last = None
         objective = self.objective(role)
         teacher = self.network(objective.teacher_taps if spec.features else [])
-        assert teacher is not None
+        assert isinstance(teacher, Frozen)
         made = Cache(self.work, teacher, objective, seed, spec, self.display, self.equip)
         self._last = (key, made)
         return made

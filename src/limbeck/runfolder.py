@@ -14,7 +14,7 @@ from limbeck.reading import read_yaml
 from limbeck.recipe import Recipe
 from limbeck.training.checkpoint import explain, write_atomically
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "teaches"]
 
 FREE = (
     ("seeds",),
@@ -36,6 +36,11 @@ together; but it is what helps when memory runs out.
 MARK = ".seen-by-all"
 
 
+def teaches(role: str) -> bool:
+    """Whether a training is a teacher's: `teacher`, or `teacher.NAME` where there are several."""
+    return role.partition(".")[0] == "teacher"
+
+
 class RunFolder:
     """Paths of one run, its lock, and its recipe."""
 
@@ -52,11 +57,11 @@ class RunFolder:
 
     def phase(self, role: str, seed: int) -> Path:
         """Where a training's weights and figures go."""
-        return self.state / "teacher" if role == "teacher" else self.path / "seeds" / str(seed) / role
+        return self.state / role if teaches(role) else self.path / "seeds" / str(seed) / role
 
     def states(self, role: str, seed: int) -> Path:
         """Where a training's states lie while it goes on."""
-        return self.state / (f"{role}-training" if role == "teacher" else f"seed-{seed}-{role}")
+        return self.state / (f"{role}-training" if teaches(role) else f"seed-{seed}-{role}")
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep others out while the work goes on; the lock dies with its process.
@@ -205,7 +210,7 @@ class RunFolder:
                 "Resume with the recipe as it was, or choose another --out."
             )
         first, wanted = before.seed_list[0], recipe.seed_list[0]
-        if recipe.teacher is not None and recipe.teacher.train is not None and first != wanted:
+        if any(teacher.train is not None for teacher in recipe.teachers) and first != wanted:
             raise InputError(
                 f"{self.path}: seeds: the teacher there is trained with seed {first}, so that one must "
                 f"stay the first; given {wanted}. More seeds may follow it, or choose another --out."
@@ -218,9 +223,10 @@ class RunFolder:
 
 def _differences(before: Any, now: Any, place: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
     # Teacher and control may have a `train` of their own.
-    if now == "auto" and place[-1] == "layers":
+    if place and place[-1] == "layers" and isinstance(now, str):  # auto, or NAME/auto
         return []  # what it stands for was found out when the run was started
-    if place in FREE or (place[:1] in (("teacher",), ("control",)) and place[1:] in FREE):
+    own = place[2:] if place[:1] == ("teacher",) and place[1:2] and place[1].isdigit() else place[1:]
+    if place in FREE or (place[:1] in (("teacher",), ("control",)) and own in FREE):
         return []
     found: list[tuple[str, Any, Any]] = []
     if isinstance(before, dict) and isinstance(now, dict):

@@ -14,6 +14,7 @@ import torch
 from limbeck.arranging import scheme_for
 from limbeck.assembly import make_scheme, rehearse
 from limbeck.build import (
+    called,
     checkpoint,
     control_objective,
     further_figures,
@@ -38,10 +39,10 @@ from limbeck.phase import Interrupted, Phase
 from limbeck.progress import Display, Silent
 from limbeck.recipe import ControlSpec, Recipe, TrainSpec
 from limbeck.rehearsal import check_shared, runtime_of, try_plans
-from limbeck.runfolder import RunFolder
+from limbeck.runfolder import RunFolder, teaches
 from limbeck.schemes import Offline, Scheme
 from limbeck.stopping import Stop
-from limbeck.teachers import Frozen
+from limbeck.teachers import Fixed
 from limbeck.teaching import Teaching, teachers_objective
 from limbeck.tracking import Tracking
 from limbeck.tuition import Tuitions
@@ -159,9 +160,11 @@ class Run:
         """Build everything once, so that what cannot work is told now and not after hours of training."""
         recipe, data = self.recipe, self.data
         seed = recipe.seed_list[0]
-        if recipe.teacher is not None and recipe.teacher.train is not None:
-            network = prepare(recipe.teacher, data.taught, where="teacher", beside=recipe.beside)
-            make_scheme(network, teachers_objective(recipe), None, data.taught, seed)
+        for own in recipe.members().values():
+            spec = own.sole_teacher
+            if spec is not None and spec.train is not None:
+                network = prepare(spec, data.taught, where=called(spec), beside=recipe.beside)
+                make_scheme(network, teachers_objective(own), None, data.taught, seed)
         for role in self.roles:
             objective, by = self._objective(role), self.tuitions.of(role)
             wanted = objective.needs_teacher or recipe.adds_task
@@ -212,7 +215,7 @@ class Run:
         self.display.say("exporting and measuring")
         teaching = self.teaching
         teacher = teaching.network(self._objective("student").teacher_taps)
-        taught = Taught(teacher, teaching.seconds, teaching.figures)
+        taught = Taught(teacher, teaching.seconds, teaching.figures, teaching.each(teacher))
         return conclude(self.recipe, self.data, self.runtime, self.folder, taught, outcomes)
 
     # Control and student
@@ -220,7 +223,7 @@ class Run:
     @property
     def _period(self) -> int | None:
         """Passes after which the views come again, for the student and for its control alike."""
-        cache = None if self.recipe.teacher is None else self.recipe.teacher.cache
+        cache = None if self.recipe.sole_teacher is None else self.recipe.sole_teacher.cache
         return None if cache is None else cache.views
 
     def _objective(self, role: str) -> Objective:
@@ -258,7 +261,7 @@ class Run:
         if isinstance(scheme, Offline):
             if replayed is not None:
                 scheme.teacher = replayed
-            elif isinstance(scheme.teacher, Frozen):
+            elif isinstance(scheme.teacher, Fixed):
                 by.equip(scheme.teacher)
         return phase.run(scheme, self.teaching.logits)
 
@@ -269,7 +272,7 @@ class Run:
 
     def _phase(self, role: str, seed: int, train: TrainSpec) -> Phase:
         data, figures = self.data, self.figures
-        if role == "teacher":
+        if teaches(role):
             data, figures = data.taught, further_figures(self.recipe, data.taught)
         return Phase(
             role=role,
@@ -285,8 +288,8 @@ class Run:
             display=self.display,
             repeats=self.recipe.data.repeats,
             mix=mix(self.recipe),
-            period=None if role == "teacher" else self._period,
-            ahead=None if self.recipe.teacher is None else self.recipe.teacher.ahead,
+            period=None if teaches(role) else self._period,
+            ahead=self.recipe.ahead,
             save_every=train.save_every,
             workers=train.workers,
             checkpoint=checkpoint(train, data, figures),

@@ -96,7 +96,7 @@ def _result(
 def _control(links: Sequence[Link], found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The direct pair; where the first link is that, its figures, with the link named."""
     if links[0].direct:
-        teacher = links[0].recipe.teacher
+        teacher = links[0].recipe.sole_teacher
         named = {"teacher": None if teacher is None else teacher.model, "link": links[0].name}
         return {**found[0]["student"], **named}
     given: dict[str, Any] | None = found[-1]["control"]
@@ -105,7 +105,7 @@ def _control(links: Sequence[Link], found: Sequence[dict[str, Any]]) -> dict[str
 
 def _stage(link: Link, found: dict[str, Any]) -> dict[str, Any]:
     """What a link has come to."""
-    teacher = link.recipe.teacher
+    teacher = link.recipe.sole_teacher
     named = teacher.model if teacher is not None and link.taught_by is None else link.taught_by
     own = {"control": found["control"], "gain": found["gain"]} if found["control"] else {}
     return {

@@ -2,6 +2,7 @@
 the layers that each objective reads."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from torch import Tensor
 from limbeck import weights
 from limbeck.asking import ask
 from limbeck.assembly import make_scheme
-from limbeck.build import frozen, further_figures, make_objective, make_teacher, prepare
+from limbeck.build import called, frozen, further_figures, make_objective, make_teacher, prepare
 from limbeck.data import Data
+from limbeck.data.mislabelling import mislabelled
 from limbeck.objective import Objective
 from limbeck.phase import Phase
 from limbeck.progress import Display
 from limbeck.recipe import Network, Recipe, TrainSpec
 from limbeck.taps import Tapped
-from limbeck.teachers import Frozen
+from limbeck.teachers import Fixed, Frozen
 from limbeck.training.runtime import Runtime
 
 __all__ = ["Teaching", "teachers_objective"]
@@ -28,7 +30,7 @@ class Teaching:
     """Where the students of a run get their teacher.
 
     Args:
-        recipe: the run's recipe.
+        recipe: the run's recipe, or that of one of several teachers (`Recipe.members`).
         data: what students learn from and are tested on; the teacher itself, on `data.taught`.
         runtime: where.
         display: where progress is shown.
@@ -58,43 +60,49 @@ class Teaching:
         self._phase = phase
         self._built: tuple[tuple[str, ...], Frozen] | None = None
 
-    def network(self, taps: list[str]) -> Frozen | None:
+    def network(self, taps: list[str]) -> Fixed | None:
         """The teacher that reads these layers; the one that was asked for last is kept.
 
         Training it first, where the recipe says so, happens here, once. One that will be shared out among
         processes is built anew each time: methods look at whole layers when they are set up.
         """
-        spec = self.recipe.teacher
-        if spec is None:
-            return None
+        spec = self.recipe.sole_teacher
+        return None if spec is None else self.alone(spec, taps)
+
+    def alone(self, spec: Network, taps: list[str]) -> Frozen:
+        """This one teacher, likewise."""
         if self._built is None or self._built[0] != tuple(taps) or self.runtime.shards("teacher"):
             self._built = None  # before the next is there: both need not fit
             built = self._trained(spec, taps) if spec.train else make_teacher(self.recipe, self.data, taps)
             self._built = (tuple(taps), built)
         return self._built[1]
 
-    def stand_in(self, taps: list[str]) -> Frozen | None:
+    def stand_in(self, taps: list[str]) -> Fixed | None:
         """The teacher for a rehearsal: one that is trained first stands there untrained."""
-        spec = self.recipe.teacher
+        spec = self.recipe.sole_teacher
         return make_teacher(self.recipe, self.data, taps) if spec and spec.train else self.network(taps)
 
     def _trained(self, spec: Network, taps: list[str]) -> Frozen:
         assert spec.train is not None
-        seed = self.recipe.seed_list[0]
-        phase = self._phase("teacher", seed, spec.train)
+        seed, name = self.recipe.seed_list[0], called(spec)
+        phase = self._phase(name, seed, spec.train)
         done = phase.finished()
         if done is None:
+            data = self.data
+            if spec.label_noise:
+                wrong = mislabelled(data.train.targets, spec.label_noise, len(data.classes), seed)
+                data = replace(data, train=data.train.relabelled(wrong))
             torch.manual_seed(seed)
-            built = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
-            scheme = make_scheme(built, teachers_objective(self.recipe), None, self.data, seed)
+            built = prepare(spec, data, where=name, beside=self.recipe.beside)
+            scheme = make_scheme(built, teachers_objective(self.recipe), None, data, seed)
             scheme.trains = "teacher"
-            done = phase.run(scheme)
+            done = replace(phase, data=data).run(scheme)
             scheme.student.close()
         self.seconds = done.seconds
         # Read back, so that the teacher is the same whether it was trained just now or before a resume.
         torch.manual_seed(seed)
-        fresh = prepare(spec, self.data, where="teacher", beside=self.recipe.beside)
-        weights.load(fresh.model, done.file, where="teacher")
+        fresh = prepare(spec, self.data, where=name, beside=self.recipe.beside)
+        weights.load(fresh.model, done.file, where=name)
         return frozen(self.recipe, self.data, fresh, taps)
 
     def examine(self, taps: list[str]) -> None:
@@ -103,14 +111,15 @@ class Teaching:
         Args:
             taps: the layers that the first student will read, so that the same network goes on teaching.
         """
-        teacher = self.network(taps)
-        if teacher is None:
+        spec = self.recipe.sole_teacher
+        if spec is None:
             return
-        self._warn()
+        teacher, name = self.alone(spec, taps), called(spec)
+        self._warn(spec)
         # Not compiled yet: the test set comes in other batch sizes, for which it would be compiled in vain.
         teacher.place(self.runtime, compiles=False)
         network = teacher.network if teacher.classes is None else _Picked(teacher)
-        with self.display.bar("teacher on the test set", len(self.data.test), "samples") as bar:
+        with self.display.bar(f"{name} on the test set", len(self.data.test), "samples") as bar:
             found, logits = ask(
                 network,
                 self.data.test,
@@ -123,14 +132,16 @@ class Teaching:
             )
         self.figures = found.to_json()
         self.logits = None if self.recipe.adds_task else logits
-        self.display.say(f"teacher: accuracy {found.accuracy:.4f} on {found.samples} test samples")
+        self.display.say(f"{name}: accuracy {found.accuracy:.4f} on {found.samples} test samples")
 
-    def _warn(self) -> None:
-        spec = self.recipe.teacher
-        assert spec is not None
+    def each(self, teacher: Fixed | None) -> dict[str, dict[str, Any]]:
+        """Of several teachers, what `result.json` says of each, by name; nothing of one."""
+        return {}
+
+    def _warn(self, spec: Network) -> None:
         if spec.untaught:
             self.display.say(
-                "warning: the teacher has no weights (teacher.weights, teacher.pretrained or "
+                f"warning: {called(spec)} has no weights (teacher.weights, teacher.pretrained or "
                 "teacher.train); a random teacher teaches nothing."
             )
 
@@ -147,9 +158,10 @@ class Teaching:
 
 def teachers_objective(recipe: Recipe) -> Objective:
     """What a teacher that is trained first learns from."""
-    if recipe.teacher is None or recipe.teacher.objective is None:
+    teacher = recipe.sole_teacher
+    if teacher is None or teacher.objective is None:
         return Objective({"cross_entropy": 1.0})
-    return make_objective(recipe.teacher.objective, recipe.beside)
+    return make_objective(teacher.objective, recipe.beside)
 
 
 class _Picked(Tapped):

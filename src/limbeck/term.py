@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from limbeck import methods
 from limbeck.errors import InputError
@@ -20,7 +20,8 @@ class Term:
             name in the objective is the method's.
         weight: a number, or one that changes over the epochs: a `Ramp`, or `Steps`.
         layers: `{student tap: teacher tap}`, for methods that compare features; `auto` is for those who know
-            both networks (`limbeck.distill`, recipes) to find out.
+            both networks (`limbeck.distill`, recipes) to find out. Of several teachers, `NAME/tap`, and
+            `NAME/auto`; without a name the term stands for one with each of them.
         beside: a folder whose modules may hold the method, such as the recipe's.
         options: the method's own options (`temperature=4`).
     """
@@ -30,14 +31,15 @@ class Term:
         method: str | Method | None = None,
         *,
         weight: float | Changing = 1.0,
-        layers: Mapping[str, str] | Literal["auto"] | None = None,
+        layers: Mapping[str, str] | str | None = None,
         beside: Path | None = None,
         **options: Any,
     ) -> None:
         self.method = method
         self.beside = beside
         self.weight = weight
-        self.auto = layers == "auto"
+        self.owner, _, word = layers.rpartition("/") if isinstance(layers, str) else ("", "", "")
+        self.auto = word == "auto"
         self.layers: dict[str, str] = {} if isinstance(layers, str) or layers is None else dict(layers)
         self.options = options
 

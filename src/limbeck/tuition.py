@@ -6,6 +6,7 @@ from typing import Any
 
 from limbeck.data import Data
 from limbeck.equipping import Equipping
+from limbeck.faculty import equipping_of, teaching_of
 from limbeck.objective import Objective
 from limbeck.pace import Agreed, Choices, Work
 from limbeck.phase import Phase
@@ -63,9 +64,9 @@ class Tuitions:
         choices = Agreed(folder, runtime)
 
         def made(recipe: Recipe, role: str, backends: Choices) -> Tuition:
-            teaching = Teaching(recipe, data, runtime, display, phase)
+            teaching = teaching_of(recipe, data, runtime, display, phase)
             work = Work(recipe, data, runtime)
-            equip = Equipping(work, display, backends, objective(role))
+            equip = equipping_of(work, display, backends, objective(role))
             replaying = Replaying(work, display, folder, choices, teaching.network, objective, equip)
             return Tuition(teaching, equip, replaying)
 

@@ -32,7 +32,11 @@ def cache(
 ) -> dict[str, Any] | None:
     """Write the answers of a recipe's teacher to so many views of every training sample, for each seed."""
     loaded = Recipe.load(recipe, overrides, small).written_out()
-    teacher = loaded.teacher
+    teacher = loaded.sole_teacher
+    if loaded.teacher_names:
+        raise InputError(
+            f"{recipe}: the answers of several teachers are not kept: a cache is of one teacher."
+        )
     if teacher is None:
         raise InputError(f"{recipe}: there is no teacher whose answers could be kept.")
     if teacher.train is not None:

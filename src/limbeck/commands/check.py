@@ -66,19 +66,17 @@ def _show(found: dict[str, Any]) -> None:
 def _network_lines(found: dict[str, Any]) -> list[str]:
     """Teacher and student, and what the student learns from."""
     lines = []
-    for role in ("teacher", "student"):
-        network = found[role]
-        if network is None:
-            plain = found["scheme"]["name"] == "offline"
-            lines += [f"{role:9} none: plain training"] if plain else []
-            continue
-        work = network["multiply_adds"]
-        first = ", trained first" if network.get("trained_first") else ""
-        lines.append(
-            f"{role:9} {network['model']}: {network['parameters']:,} parameters"
-            + (f", {count(work)} multiply-adds" if work else "")
-            + first
-        )
+    several = found.get("teachers", {})
+    lines += [f"teacher   {_network_line(network)} ({name})" for name, network in several.items()]
+    if several:
+        options = {key: value for key, value in found["weighting"].items() if key != "name"}
+        told = "".join(f", {key} {value}" for key, value in options.items())
+        lines.append(f"weighting {found['weighting']['name']}{told}")
+    elif found["teacher"] is not None:
+        lines.append(f"teacher   {_network_line(found['teacher'])}")
+    elif found["scheme"]["name"] == "offline":
+        lines.append("teacher   none: plain training")
+    lines.append(f"student   {_network_line(found['student'])}")
     lines += _scheme_lines(found["scheme"])
     for stage in found["stages"]:
         what = "the student" if stage["trains"] == "student" else "the method's own layers"
@@ -105,6 +103,16 @@ def _scheme_lines(scheme: dict[str, Any]) -> list[str]:
         sources, terms = (", ".join(lesson[key]) for key in ("from", "terms"))
         lines.append(f"          {lesson['learner']} ← {sources}, by {terms}")
     return lines
+
+
+def _network_line(network: dict[str, Any]) -> str:
+    work, noise = network["multiply_adds"], network.get("label_noise")
+    return (
+        f"{network['model']}: {network['parameters']:,} parameters"
+        + (f", {count(work)} multiply-adds" if work else "")
+        + (", trained first" if network.get("trained_first") else "")
+        + (f" with {noise:.0%} of its labels wrong" if noise else "")
+    )
 
 
 def _term_lines(terms: dict[str, Any]) -> list[str]:

@@ -10,13 +10,13 @@ from limbeck import methods, models
 from limbeck.arranging import kind_of, scheme_for
 from limbeck.assembly import make_scheme
 from limbeck.build import (
+    called,
     control_objective,
     further_figures,
     labelled,
     load_data,
     make_objective,
     make_student,
-    make_teacher,
     prepare,
     settings,
 )
@@ -24,6 +24,7 @@ from limbeck.commands.both import both
 from limbeck.commands.hastening import hastened
 from limbeck.data import Data, Plan
 from limbeck.errors import InputError
+from limbeck.faculty import make_teachers
 from limbeck.knowledge import UNLABELLED
 from limbeck.objective import Objective, Term
 from limbeck.pace import LONG, SMALL, Work
@@ -32,7 +33,9 @@ from limbeck.recipe import ControlSpec, Recipe, TermSpec, of_control
 from limbeck.schemes import Scheme
 from limbeck.schemes.catalogue import FAMILIES, name_of
 from limbeck.staging import spans
-from limbeck.teachers import Frozen
+from limbeck.taps import Tapped
+from limbeck.teachers import Ensemble, Fixed
+from limbeck.teaching import teachers_objective
 from limbeck.tracking import check as check_trackers
 from limbeck.training.runtime import Runtime
 from limbeck.training.settings import Training
@@ -62,8 +65,9 @@ def examine(recipe: Recipe, *, stands_in: bool = False) -> dict[str, Any]:
     runtime = Runtime(train.device, train.precision, False, train.channels_last, train.threads)
     plan = Plan(seed, len(data.train), recipe.data.batch_size)
     plan.batches(0, world=runtime.world, parts=train.accumulate)
-    seconds = _try_teacher(recipe, data.taught, runtime)
-    teacher = None if recipe.teacher is None else make_teacher(recipe, data, objective.teacher_taps)
+    own = recipe.members()
+    seconds = sum(_try_teacher(one, data.taught, runtime) for one in own.values())
+    teacher = make_teachers(recipe, data, objective.teacher_taps) if own else None
     control, its_time = _examine_control(recipe, objective, teacher, data, runtime, len(plan))
     student = make_student(recipe, data, seed)
     scheme = scheme_for(recipe, "student", data, seed, student, objective, teacher)
@@ -87,28 +91,43 @@ def examine(recipe: Recipe, *, stands_in: bool = False) -> dict[str, Any]:
         "speed": speed,
         "warnings": [
             *_warnings(recipe, data, stands_in),
-            *cautions(recipe, student.model, None if teacher is None else teacher.network.model),
         ],
     }
-    if teacher is not None and recipe.teacher is not None:
-        network = teacher.network
-        found["teacher"] = {
-            "model": recipe.teacher.model,
+    told = {}
+    for name, network in _teachers(teacher).items():
+        spec = own[name].sole_teacher
+        assert spec is not None
+        found["warnings"] += cautions(recipe, student.model, network.model, name)
+        told[name] = {
+            "model": spec.model,
             **_network(network.model, network.adapter, data),
-            "trained_first": recipe.teacher.train is not None,
+            "trained_first": spec.train is not None,
+            **({"label_noise": spec.label_noise} if spec.label_noise else {}),
         }
+    found["teacher"] = told.get("")
+    if recipe.weighting is not None:
+        found["teachers"] = told
+        found["weighting"] = recipe.weighting.model_dump(mode="json")
     return found
+
+
+def _teachers(teacher: Fixed | None) -> dict[str, Tapped]:
+    """The network of each of several teachers by name, or that of the only one, which has none."""
+    if isinstance(teacher, Ensemble):
+        return {name: member.network for name, member in teacher.members.items()}
+    return {} if teacher is None else {"": teacher.network}
 
 
 def _warnings(recipe: Recipe, data: Data, stands_in: bool) -> list[str]:
     """What will work and hardly be meant."""
     found = []
-    teacher = recipe.teacher
-    if teacher is not None and teacher.untaught and not stands_in:
-        found.append(
-            "the recipe gives the teacher no weights (teacher.weights, teacher.pretrained or teacher.train); "
-            "a random teacher teaches nothing"
-        )
+    for teacher in recipe.teachers:
+        who = "the teacher" if teacher.name is None else f"the teacher {teacher.name}"
+        if teacher.untaught and not stands_in:
+            found.append(
+                f"the recipe gives {who} no weights (teacher.weights, teacher.pretrained or teacher.train); "
+                "a random teacher teaches nothing"
+            )
     prepared = {n for s in recipe.stages or () if s.trains == "layers" for n in s.objective}
     found += [
         f"objective.{name}: its own layers are never trained; stages has none that trains them"
@@ -143,27 +162,22 @@ def _prepares(recipe: Recipe, name: str, term: TermSpec) -> bool:
 
 def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime) -> float:
     """Seconds that training the teacher first would take; 0 where it is not trained."""
-    spec = recipe.teacher
+    spec = recipe.sole_teacher
     if spec is None or spec.train is None:
         return 0.0
-    terms = (
-        Objective({"cross_entropy": 1.0})
-        if spec.objective is None
-        else make_objective(spec.objective, recipe.beside)
-    )
-    built = prepare(spec, data, where="teacher", beside=recipe.beside)
-    scheme = make_scheme(built, terms, None, data, recipe.seed_list[0])
+    built = prepare(spec, data, where=called(spec), beside=recipe.beside)
+    scheme = make_scheme(built, teachers_objective(recipe), None, data, recipe.seed_list[0])
     plan = Plan(recipe.seed_list[0], len(data.train), recipe.data.batch_size)
     plan.batches(0, world=runtime.world, parts=spec.train.accumulate)
-    steps = len(plan)
-    _, per_step = _try(scheme, settings(spec.train), recipe.data.batch_size, data, runtime, steps, "teacher.")
+    steps, place = len(plan), f"{called(spec)}."
+    _, per_step = _try(scheme, settings(spec.train), recipe.data.batch_size, data, runtime, steps, place)
     return spec.train.epochs * steps * per_step
 
 
 def _examine_control(
     recipe: Recipe,
     objective: Objective,
-    start: Frozen | None,
+    start: Fixed | None,
     data: Data,
     runtime: Runtime,
     steps: int,
@@ -173,7 +187,7 @@ def _examine_control(
         return None, 0.0
     terms, own = control_objective(recipe, objective), of_control(recipe)
     found = {
-        "teacher": None if own is None or own.teacher is None else own.teacher.model,
+        "teacher": None if own is None or own.sole_teacher is None else own.sole_teacher.model,
         "terms": {name: final_weight(term) for name, term in terms.terms.items()},
     }
     train = recipe.control.train if isinstance(recipe.control, ControlSpec) else None
@@ -181,7 +195,7 @@ def _examine_control(
         return found, None
     seed, train = recipe.seed_list[0], train or recipe.train
     teacher = start if recipe.adds_task else None
-    teacher = teacher if own is None else make_teacher(own, data, terms.teacher_taps)
+    teacher = teacher if own is None else make_teachers(own, data, terms.teacher_taps)
     scheme = scheme_for(recipe, "control", data, seed, make_student(recipe, data, seed), terms, teacher)
     place = "" if train is recipe.train else "control."
     _, spent = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, steps, place)

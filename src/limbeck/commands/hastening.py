@@ -4,19 +4,20 @@ from typing import Any
 
 from limbeck import backends
 from limbeck.caching import Cache, sized
-from limbeck.equipping import TRIES_FROM, Equipping
+from limbeck.equipping import TRIES_FROM
 from limbeck.errors import InputError
+from limbeck.faculty import equipping_of
 from limbeck.objective import Objective
 from limbeck.pace import COMPILES_FROM, Unkept, Work, seconds
 from limbeck.progress import Silent
 from limbeck.recipe import CacheSpec
 from limbeck.replaying import views_needed
-from limbeck.teachers import Frozen
+from limbeck.teachers import Ensemble, Fixed
 
 __all__ = ["hastened", "speed_lines"]
 
 
-def hastened(work: Work, objective: Objective, teacher: Frozen | None, training: float) -> dict[str, Any]:
+def hastened(work: Work, objective: Objective, teacher: Fixed | None, training: float) -> dict[str, Any]:
     """What a run will use; nothing is built, written or tried.
 
     Args:
@@ -50,9 +51,11 @@ def _compiled(work: Work, training: float) -> dict[str, Any]:
     return {"given": given, "will": will, "from_seconds": COMPILES_FROM}
 
 
-def _backend(work: Work, objective: Objective, teacher: Frozen, passes: float) -> dict[str, Any]:
-    equip = Equipping(work, Silent(), Unkept(), objective)
+def _backend(work: Work, objective: Objective, teacher: Fixed, passes: float) -> dict[str, Any] | None:
+    equip = equipping_of(work, Silent(), Unkept(), objective)
     equip.check(teacher)
+    if isinstance(teacher, Ensemble):
+        return None  # each has its own
     given = equip.wanted
     offered = backends.offered(teacher.network, work.runtime.device)
     long = passes * len(work.recipe.seed_list) >= TRIES_FROM
@@ -60,13 +63,16 @@ def _backend(work: Work, objective: Objective, teacher: Frozen, passes: float) -
     return {"given": given, "will": will, "offered": list(offered), "from_seconds": TRIES_FROM}
 
 
-def _cache(work: Work, objective: Objective, teacher: Frozen) -> dict[str, Any]:
-    spec = work.recipe.teacher.cache if work.recipe.teacher is not None else None
+def _cache(work: Work, objective: Objective, teacher: Fixed) -> dict[str, Any] | None:
+    if isinstance(teacher, Ensemble):
+        return None  # the answers of several are not kept
+    given = work.recipe.sole_teacher
+    spec = None if given is None else given.cache
     spec = CacheSpec(when="auto") if spec is None else spec
     needed = max(1, views_needed(work.recipe, objective))
     views = needed if spec.views is None else min(needed, spec.views)
     found: dict[str, Any] = {"given": spec.when, "will": "ask", "views": views}
-    trained = work.recipe.teacher is not None and work.recipe.teacher.train is not None
+    trained = given is not None and given.train is not None
     if spec.when == "never" or trained or (objective.teacher_taps and not spec.features):
         return {**found, "will": "replay" if trained and spec.when == "always" else "ask"}
     try:

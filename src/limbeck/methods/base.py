@@ -27,6 +27,7 @@ class Probe:
         teacher_modules: the teacher's, where the teacher is a network.
         student_head: the linear layer that answers the student's logits, where there is one; read only.
         teacher_head: the teacher's, for the classes that `teacher.logits` has.
+        teacher_heads: of several teachers, the head of that one which each of the features is of.
         samples: number of training samples.
         classes: number of classes.
         targets: class of each training sample, [samples] int64, `UNLABELLED` where not known; None: nowhere.
@@ -40,6 +41,7 @@ class Probe:
     teacher_modules: tuple[nn.Module, ...] = ()
     student_head: nn.Module | None = None
     teacher_head: nn.Module | None = None
+    teacher_heads: tuple[nn.Module | None, ...] = ()
     samples: int = 0
     classes: int = 0
     targets: Tensor | None = None

@@ -9,6 +9,7 @@ from limbeck.recipe.network import InputSettings, Network
 from limbeck.recipe.objective import RampSpec, StepsSpec, TermSpec
 from limbeck.recipe.recipe import ExportSpec, Recipe, SchemeSpec
 from limbeck.recipe.schema import schema
+from limbeck.recipe.several import WeightingSpec
 from limbeck.recipe.stages import StageSpec
 from limbeck.recipe.training import OptimizerSpec, ScheduleSpec, TrainSpec
 
@@ -31,6 +32,7 @@ __all__ = [
     "StepsSpec",
     "TermSpec",
     "TrainSpec",
+    "WeightingSpec",
     "links_of",
     "of_control",
     "schema",

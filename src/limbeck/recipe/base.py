@@ -26,8 +26,10 @@ RUN_NAME = r"^[A-Za-z0-9._-]{1,100}$"
 TERM_NAME = r"^[A-Za-z0-9._:-]{1,200}$"
 METHOD_NAME = r"^[A-Za-z_][A-Za-z0-9_]*([.:][A-Za-z_][A-Za-z0-9_]*)*$"
 FIGURE_NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$"
+AUTO_LAYERS = r"^([A-Za-z0-9._-]{1,100}/)?auto$"
 DEVICE = r"^(auto|cpu|mps|xpu|cuda(:[0-9]{1,3})?)$"
 PATTERNS = {
+    AUTO_LAYERS: "auto (of several teachers, NAME/auto), or a mapping {student layer: teacher layer}",
     FIGURE_NAME: "a letter, then letters, digits and . _ -, 100 at most",
     RUN_NAME: "1 to 100 letters, digits, dots, underscores or hyphens",
     TERM_NAME: "made of letters, digits and . _ : -",

@@ -9,6 +9,7 @@ from limbeck.reading import shown
 from limbeck.recipe.base import METHOD_NAME
 from limbeck.recipe.control import ControlSpec, check_own_teacher
 from limbeck.recipe.scheming import check_scheme, check_student
+from limbeck.recipe.several import check_several
 
 if TYPE_CHECKING:
     from limbeck.methods.base import Method
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["check_recipe", "check_supported"]
 
 _LATER_SCHEMES = ("data_free", "on_policy")
-_LATER_KEYS = ("weighting",)
-_LATER_TEACHER_KEYS = ("weighting",)
 # One process group, one device: what `train` says of them holds for teacher and control as well.
 _COMMON_KEYS = ("precision", "compile", "channels_last", "threads", "device", "shard")
 _RESERVED_TERMS = ("loss",)
 ROLES = ("teacher", "control", "student")
-"""What the networks of a run are called, in its folder and in its curves."""
+"""What the networks of a run are called, in its folder and in its curves; several teachers teacher.NAME."""
 
 
 def check_supported(data: Mapping[str, Any], where: str) -> None:
@@ -39,12 +38,7 @@ def check_supported(data: Mapping[str, Any], where: str) -> None:
 
 
 def _later(data: Mapping[str, Any]) -> Iterator[str]:
-    teacher, scheme = data.get("teacher"), data.get("scheme")
-    yield from (key for key in _LATER_KEYS if key in data)
-    if isinstance(teacher, list):
-        yield "teacher as a list (several teachers)"
-    if isinstance(teacher, dict):
-        yield from (f"teacher.{key}" for key in _LATER_TEACHER_KEYS if key in teacher)
+    scheme = data.get("scheme")
     name = scheme.get("name") if isinstance(scheme, dict) else scheme
     if isinstance(name, str) and name in _LATER_SCHEMES:
         yield f'scheme "{name}"'
@@ -58,11 +52,12 @@ def check_recipe(recipe: "Recipe", where: str) -> None:
     """
     check_scheme(recipe, where)
     check_student(recipe.student, f"{where}: student")
-    if recipe.teacher is not None:
-        _check_teacher(recipe.teacher, f"{where}: teacher")
+    for place, teacher in _teachers(recipe):
+        _check_teacher(teacher, f"{where}: {place}")
     if isinstance(recipe.control, ControlSpec) and recipe.control.teacher is not None:
         _check_teacher(recipe.control.teacher, f"{where}: control.teacher")
     check_own_teacher(recipe, where)
+    check_several(recipe, where)
     if recipe.data.labels and recipe.data.samples and recipe.data.labels > recipe.data.samples:
         raise InputError(
             f"{where}: data.labels: must be at most data.samples ({recipe.data.samples}), "
@@ -96,6 +91,13 @@ def with_reused_head(recipe: "Recipe", where: str) -> dict[str, Any] | None:
     return result
 
 
+def _teachers(recipe: "Recipe") -> list[tuple[str, "Network"]]:
+    """All teachers, each with its place in the recipe."""
+    if isinstance(recipe.teacher, tuple):
+        return [(f"teacher.{number}", spec) for number, spec in enumerate(recipe.teacher)]
+    return [("teacher", spec) for spec in recipe.teachers]
+
+
 def _check_teacher(teacher: "Network", place: str) -> None:
     if teacher.head is not None:
         raise InputError(f"{place}.head: only a student has this key.")
@@ -109,7 +111,7 @@ def _check_teacher(teacher: "Network", place: str) -> None:
 def _check_common(recipe: "Recipe", where: str) -> None:
     """Refuse a machine of its own for teacher or control, which would be ignored."""
     owners = {
-        "teacher": None if recipe.teacher is None else recipe.teacher.train,
+        **{place: teacher.train for place, teacher in _teachers(recipe)},
         "control": None if isinstance(recipe.control, bool) else recipe.control.train,
     }
     for owner, own in owners.items():
@@ -129,10 +131,11 @@ def _check_objectives(recipe: "Recipe", where: str) -> None:
         only = alone and keys[0] != "control"
         found = _check_terms(recipe, terms, ".".join(map(str, keys)), where, labels_only=only)
         labelled |= found and keys == ("objective",)
-    if recipe.teacher is not None and recipe.teacher.objective is not None:
-        _check_terms(recipe, recipe.teacher.objective, "teacher.objective", where, labels_only=True)
+    for place, teacher in _teachers(recipe):
+        if teacher.objective is not None:
+            _check_terms(recipe, teacher.objective, f"{place}.objective", where, labels_only=True)
     for name in recipe.variants or {}:
-        if name in ROLES:
+        if name in ROLES or name.startswith("teacher."):
             raise InputError(f'{where}: variants: "{name}" is taken: a run calls its own networks so.')
     _check_stages(recipe, where)
     own = None if isinstance(recipe.control, bool) else recipe.control.objective

@@ -59,7 +59,8 @@ def check_own_teacher(recipe: "Recipe", where: str) -> None:
             'of its own, and give model: "run:FOLDER", or its weights.'
         )
     views = [
-        None if one is None or one.cache is None else one.cache.views for one in (recipe.teacher, own.teacher)
+        None if one is None or one.cache is None else one.cache.views
+        for one in (recipe.sole_teacher, own.teacher)
     ]
     if views[0] != views[1]:
         raise InputError(
@@ -73,4 +74,6 @@ def of_control(recipe: "Recipe") -> "Recipe | None":
     own = recipe.control
     if not recipe.has_control or not isinstance(own, ControlSpec) or own.teacher is None:
         return None
-    return recipe.model_copy(update={"teacher": own.teacher, "train": own.train or recipe.train})
+    return recipe.model_copy(
+        update={"teacher": own.teacher, "weighting": None, "train": own.train or recipe.train}
+    )

@@ -54,6 +54,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Input
 def _inherited(error: Any, found: list[Any]) -> bool:
     """Whether a part that is taken from the recipe's own only repeats what is wrong there."""
     place = tuple(step for step in error["loc"] if step not in TAGS)
+    if place[:1] == ("teacher",) and all(isinstance(step, int) for step in place[1:2]):
+        place = place[:1] + place[2:]  # one of several
     if place[:2] not in (
         ("teacher", "train"),
         *(("control", key) for key in ("train", "objective", "stages")),

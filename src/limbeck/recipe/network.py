@@ -4,15 +4,28 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from limbeck.recipe.base import LIST, WORD, Open, Part, kind_of
+from limbeck.recipe.base import LIST, RUN_NAME, WORD, Open, Part, kind_of
 from limbeck.recipe.cache import CacheSpec
 from limbeck.recipe.objective import Terms
 from limbeck.recipe.training import TrainSpec
 
-__all__ = ["InputSettings", "Network"]
+__all__ = ["TEACHERS_ALONE", "InputSettings", "Network"]
 
 BLANK_MODELS = ("cifar", "timm", "torchvision")
 """Prefixes of models that come without weights unless the recipe says where these are."""
+
+TEACHERS_ALONE = (
+    "classes",
+    "train",
+    "objective",
+    "label_noise",
+    "name",
+    "blank",
+    "cache",
+    "backend",
+    "ahead",
+)
+"""Keys of a network that a student does not have."""
 
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=1024, strict=False)]
 Classes = Annotated[
@@ -71,6 +84,11 @@ class Network(Open):
     """Teacher only: train it first. What is not given is taken from the recipe's own train."""
     objective: Terms | None = None
     """Teacher only: the label terms it is trained with; null: cross_entropy."""
+    label_noise: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Teacher only: share of the labels of its own training that are wrong ones, drawn by seed: to try out
+    what a bad teacher does."""
+    name: Annotated[str, Field(pattern=RUN_NAME)] | None = None
+    """One of several teachers only: what it is called; by default teacher-1, teacher-2, and so on."""
 
     cache: CacheSpec | None = None
     """Teacher only: keep its answers and replay them: a number of views, {views, store, …}, auto, never."""
@@ -92,6 +110,8 @@ class Network(Open):
             raise ValueError("give weights or pretrained: true, not both")
         if self.blank and (self.weights is not None or self.pretrained or self.train is not None):
             raise ValueError("blank: true is for a teacher without weights; this one has some")
+        if self.label_noise is not None and self.train is None:
+            raise ValueError("label_noise is for the teacher's own training: give train as well")
         if self.objective is not None and self.train is None:
             raise ValueError("objective is used only when the teacher is trained: give train as well")
         return self

@@ -4,7 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from limbeck.recipe.base import MAPPING, METHOD_NAME, NUMBER, STEPS, TERM_NAME, WORD, Open, Part, kind_of
+from limbeck.recipe.base import (
+    AUTO_LAYERS,
+    MAPPING,
+    METHOD_NAME,
+    NUMBER,
+    STEPS,
+    TERM_NAME,
+    WORD,
+    Open,
+    Part,
+    kind_of,
+)
 from limbeck.weighting import Ramp, Steps
 
 __all__ = ["RampSpec", "StepsSpec", "TermSpec", "Terms"]
@@ -73,7 +84,7 @@ Weight = Annotated[
     Discriminator(_kind_of_weight),
 ]
 Layers = Annotated[
-    Annotated[Literal["auto"], Tag(WORD)]
+    Annotated[Annotated[str, Field(pattern=AUTO_LAYERS)], Tag(WORD)]
     | Annotated[dict[str, str], Field(min_length=1, max_length=1000), Tag(MAPPING)],
     Discriminator(kind_of),
 ]
@@ -88,7 +99,8 @@ class TermSpec(Open):
     method: MethodName | None = None
     """The method, where the term has a name of its own: a name, an alias, or package.module:Class."""
     layers: Layers | None = None
-    """Pairs {student layer: teacher layer} that a feature method compares; auto finds them."""
+    """Pairs {student layer: teacher layer} that a feature method compares; auto finds them. Of several
+    teachers: NAME/layer, NAME/auto; without a name, the term is there once for each."""
 
     @model_validator(mode="before")
     @classmethod

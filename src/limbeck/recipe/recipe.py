@@ -21,6 +21,7 @@ from limbeck.recipe.network import Network
 from limbeck.recipe.objective import Terms
 from limbeck.recipe.plain import plain
 from limbeck.recipe.scheme import SchemeSpec
+from limbeck.recipe.several import Teachers, WeightingSpec, with_each_teacher
 from limbeck.recipe.spreading import shrunk, spread
 from limbeck.recipe.stages import Stages, last_stage_as_objective, with_first_stages
 from limbeck.recipe.training import TrainSpec, check_schedules
@@ -53,8 +54,14 @@ class Recipe(Part):
     """Name of the run and of its folder: letters, digits, dot, underscore and hyphen, at most 100."""
     seeds: Seeds = 1
     """How often all is repeated: a number n (seeds 0 to n-1), or a list of seeds."""
-    teacher: Network | None = None
-    """The network that teaches; null: plain training."""
+    teacher: (
+        Annotated[
+            Annotated[Network, Tag(MAPPING)] | Annotated[Teachers, Tag(LIST)],
+            Discriminator(kind_of),
+        ]
+        | None
+    ) = None
+    """The network that teaches, or a list of several; null: plain training."""
     student: Network
     """The network that is trained."""
     data: DataSpec
@@ -63,6 +70,9 @@ class Recipe(Part):
     """The terms of the loss by name: {method: {weight, …options}}, or {method: weight}."""
     stages: Stages | None = None
     """What comes before the objective: [{name, epochs, objective, …}]; null: what its methods' papers say."""
+    weighting: WeightingSpec | None = None
+    """How much each of several teachers counts: average, a list of numbers, confidence, entropy, gradient,
+    learned, or {name, …options}."""
     scheme: SchemeSpec = SchemeSpec()
     """Who teaches whom: offline; {name: online, kind, peers}; {name: own, kind}; {name: lifelong, old}."""
     train: TrainSpec
@@ -161,7 +171,8 @@ class Recipe(Part):
         return recipe
 
     def written_out(self) -> "Recipe":
-        """The recipe as a run keeps it: the first stages of its methods and the student's head written out.
+        """The recipe as a run keeps it: the first stages of its methods, the student's head, and the terms
+        with each of several teachers written out.
 
         Raises:
             InputError: stages and epochs do not fit; or a head that no term gives the student.
@@ -170,7 +181,7 @@ class Recipe(Part):
             return self  # its links are written out, each by itself
         where = "recipe" if self._path is None else str(self._path)
         recipe = self
-        for write in (with_first_stages, with_reused_head):
+        for write in (with_first_stages, with_reused_head, with_each_teacher):
             more = write(recipe, where)
             recipe = recipe if more is None else self._checked(more, self._path, where)
         return recipe
@@ -199,6 +210,41 @@ class Recipe(Part):
     def adds_task(self) -> bool:
         """Whether the student is the teacher with further classes (lifelong); so is its control."""
         return self.scheme.name == "lifelong"
+
+    @property
+    def teachers(self) -> tuple[Network, ...]:
+        """All its teachers."""
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,) if self.teacher else ()
+
+    @property
+    def sole_teacher(self) -> Network | None:
+        """Its teacher, where there is just one."""
+        return None if isinstance(self.teacher, tuple) else self.teacher
+
+    @property
+    def teacher_names(self) -> list[str]:
+        """What several teachers are called; of one teacher there is nothing to tell apart."""
+        return [str(spec.name) for spec in self.teacher] if isinstance(self.teacher, tuple) else []
+
+    @property
+    def ahead(self) -> int | None:
+        """Batches that the teachers are asked about at a time; None: by the device."""
+        return next((spec.ahead for spec in self.teachers if spec.ahead is not None), None)
+
+    def members(self) -> dict[str, "Recipe"]:
+        """For each of several teachers by name, the recipe as if it were alone; of one, {"": this one}.
+
+        Its seeds are moved on by its place, so that two teachers of one kind differ.
+        """
+        if not isinstance(self.teacher, tuple):
+            return {"": self} if self.teacher else {}
+        found = {}
+        for number, spec in enumerate(self.teacher):
+            seeds = tuple(seed + number for seed in self.seed_list)
+            found[str(spec.name)] = self.model_copy(
+                update={"teacher": spec, "weighting": None, "seeds": seeds}
+            )
+        return found
 
     @property
     def has_control(self) -> bool:

@@ -53,6 +53,7 @@ def _short_forms(parts: dict[str, Any]) -> None:
     for name, short in (
         ("TermSpec", {"type": "number", "minimum": 0, "description": "The term's weight."}),
         ("SchemeSpec", {"type": "string", "description": "The scheme's name."}),
+        ("WeightingSpec", {"type": ["string", "array"], "description": "Its name, or numbers."}),
         ("CheckpointSpec", {"enum": ["last", "best", "average"], "description": "Which weights are taken."}),
         ("CacheSpec", {"type": ["integer", "boolean", "string"], "description": "Views, whether, or where."}),
         ("EmaSpec", {"type": ["number", "boolean"], "description": "The decay; true: the usual one."}),

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from limbeck.errors import InputError, unknown
 from limbeck.recipe.lifelong import check_lifelong
+from limbeck.recipe.network import TEACHERS_ALONE
 
 if TYPE_CHECKING:
     from limbeck.recipe.network import Network
@@ -13,7 +14,6 @@ __all__ = ["check_scheme", "check_student"]
 
 SCHEMES = ("offline", "online", "own", "lifelong")
 _LATER = ("data_free", "on_policy")
-_TEACHERS_KEYS = ("classes", "train", "objective", "blank", "cache", "backend", "ahead")
 
 
 def check_student(student: "Network", where: str) -> None:
@@ -22,7 +22,7 @@ def check_student(student: "Network", where: str) -> None:
     Raises:
         InputError: names the key.
     """
-    for key in _TEACHERS_KEYS:
+    for key in TEACHERS_ALONE:
         if getattr(student, key):
             hint = " How the student is trained stands at the top of the recipe." if key != "classes" else ""
             raise InputError(f"{where}.{key}: only a teacher has this key.{hint}")

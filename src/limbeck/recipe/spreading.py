@@ -6,6 +6,7 @@ from typing import Any
 from limbeck.errors import InputError
 from limbeck.overrides import lay_over
 from limbeck.reading import shown
+from limbeck.recipe.several import spread_teachers
 
 __all__ = ["shrunk", "spread"]
 
@@ -16,13 +17,15 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
     `kd: 0.9` becomes `kd: {weight: 0.9}`, `scheme: offline` becomes `{name: offline}`, `metrics: [top5]`
     becomes `{top5: {}}`, `checkpoint: best` becomes `{take: best}`, `ema: 0.999` becomes `{decay: 0.999}`,
     `shard: teacher` becomes `[teacher]`, and `shard: both` names both. `cache: 8` becomes `{views: 8}`,
-    `cache: auto` `{when: auto}`, and `cache: ./answers` `{folder: ./answers}`.
+    `cache: auto` `{when: auto}`, and `cache: ./answers` `{folder: ./answers}`. `weighting: confidence`
+    becomes `{name: confidence}`, and `weighting: [2, 1]` `{name: average, weights: [2, 1]}`.
     A term that is set to null is left out (so that an override can drop one).
 
     Args:
         inherit: also fill the teacher's and the control's `train` from the recipe's own, key by key, and the
             objective of a control that has a teacher. `optimizer` and `schedule` are taken whole or not at
-            all, since their options belong together.
+            all, since their options belong together. And name several teachers; of a list of
+            one, take that one.
     """
     result = dict(data)
     if isinstance(result.get("scheme"), str):
@@ -41,22 +44,17 @@ def spread(data: dict[str, Any], *, inherit: bool = False) -> dict[str, Any]:
         result["variants"] = {name: _variant(v, drop=inherit) for name, v in result["variants"].items()}
     if isinstance(result.get("chain"), list):
         result["chain"] = [spread(link) if isinstance(link, dict) else link for link in result["chain"]]
-    for owner in ("teacher", "student"):  # a student has none, which is told when it is checked
-        if isinstance(result.get(owner), dict) and "cache" in result[owner]:
-            result[owner] = {**result[owner], "cache": _cache(result[owner]["cache"])}
+    if (
+        isinstance(result.get("student"), dict) and "cache" in result["student"]
+    ):  # it has none, as will be told
+        result["student"] = {**result["student"], "cache": _cache(result["student"]["cache"])}
+    result = spread_teachers(result, inherit=inherit)
     for owner in ("teacher", "control"):
         part = result.get(owner)
-        if not isinstance(part, dict):
-            continue
-        part = _trained(part)
-        if "objective" in part:
-            part["objective"] = _terms(part["objective"], drop=inherit)
-        if owner == "control":
-            part = _control(part, result, inherit=inherit)
-        own, common = part.get("train"), result.get("train")
-        if inherit and isinstance(own, dict) and isinstance(common, dict):
-            part["train"] = {**common, **own}
-        result[owner] = part
+        if isinstance(part, list):
+            result[owner] = [_owner(one, owner, result, inherit=inherit) for one in part]
+        elif part is not None:
+            result[owner] = _owner(part, owner, result, inherit=inherit)
     return result
 
 
@@ -110,6 +108,23 @@ def _control(part: dict[str, Any], recipe: Mapping[str, Any], *, inherit: bool) 
     if inherit and part.get("objective") is None:
         given = {key: recipe[key] for key in ("objective", "stages") if key in recipe}
         part = {**part, **given}
+    return part
+
+
+def _owner(part: Any, owner: str, recipe: dict[str, Any], *, inherit: bool) -> Any:
+    """A teacher or the control with its short forms written out."""
+    if not isinstance(part, dict):
+        return part
+    part = _trained(part)
+    if "objective" in part:
+        part["objective"] = _terms(part["objective"], drop=inherit)
+    if owner == "control":
+        part = _control(part, recipe, inherit=inherit)
+    elif "cache" in part:
+        part["cache"] = _cache(part["cache"])
+    own, common = part.get("train"), recipe.get("train")
+    if inherit and isinstance(own, dict) and isinstance(common, dict):
+        part["train"] = {**common, **own}
     return part
 
 

@@ -136,7 +136,8 @@ def check_schedules(recipe: "Recipe", where: str) -> None:
     own = recipe.control if recipe.has_control else None
     trained = {
         "train": recipe.train,
-        "teacher.train": None if recipe.teacher is None else recipe.teacher.train,
+        **{f"teacher.{n}.train": t.train for n, t in enumerate(recipe.teachers) if recipe.teacher_names},
+        "teacher.train": None if recipe.sole_teacher is None else recipe.sole_teacher.train,
         "control.train": None if own is None or isinstance(own, bool) else own.train,
     }
     for place, spec in trained.items():

@@ -150,7 +150,8 @@ def losses(record: Record) -> Figure | None:
 
 
 def _terms(found: Sequence[Series]) -> dict[str, Points]:
-    names = dict.fromkeys(term for series in found for term in series.losses)
+    # What each of several teachers counts is written beside the losses, and is none.
+    names = dict.fromkeys(t for series in found for t in series.losses if not t.startswith("weight."))
     return {term: _mean([s.losses[term] for s in found if term in s.losses]) for term in names}
 
 

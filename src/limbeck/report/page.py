@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.report import checkpoints, curves, figures, tasks, words
+from limbeck.report import checkpoints, curves, figures, tasks, teachers, words
 from limbeck.report.charts import Figure
 from limbeck.report.links import links, render_links
 from limbeck.report.record import Record, Row, failures, read
@@ -49,6 +49,8 @@ def _page(record: Record) -> str:
         facts=_facts(record),
         table=_table(record),
         notes=_notes(record),
+        teachers=teachers.table(record),
+        weighting=teachers.note(record),
         further=checkpoints.further(record),
         choices=checkpoints.choices(record),
         tasks=tasks.table(record),
@@ -65,6 +67,8 @@ def _subtitle(record: Record) -> str:
     """Who teaches whom on what, as far as the recipe says."""
     said = []
     models = [str(m) for part in ("teacher", "student") if (m := _setting(record, part, "model"))]
+    if several := teachers.models(record):
+        models.insert(0, several)
     if models:
         said.append(" → ".join(models))
     if source := _setting(record, "data", "source"):

@@ -91,6 +91,8 @@ class Record:
     Attributes:
         rows: teacher, control, student and the exports, as far as there are any.
         beside: other networks that learned with the student: its peers, its exits.
+        teachers: each of several teachers; `rows` has them together.
+        weights: the mean weight of each of them, by seed.
     """
 
     name: str
@@ -108,6 +110,8 @@ class Record:
     classes: tuple[str, ...] = ()
     beside: Mapping[str, Row] = field(default_factory=dict)
     tasks: Mapping[str, Any] = field(default_factory=dict)
+    teachers: Mapping[str, Row] = field(default_factory=dict)
+    weights: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int | None:
@@ -142,6 +146,7 @@ def read(run: Path) -> Record:
     exports = result.get("exports")
     parts |= exports if isinstance(exports, Mapping) else {}
     rows = {key: row_of(key, part, metric) for key, part in parts.items() if isinstance(part, Mapping)}
+    several = {k: part for k, part in mapping(result.get("teachers")).items() if isinstance(part, Mapping)}
     recipe = _text(run / "recipe.yaml")
     return Record(
         name=str(result.get("name") or run.resolve().name),
@@ -164,6 +169,8 @@ def read(run: Path) -> Record:
             if isinstance(part, Mapping)
         },
         tasks=mapping(result.get("tasks")),
+        teachers={str(name): row_of("teacher", part, metric) for name, part in several.items()},
+        weights={str(name): values(part.get("weight")) for name, part in several.items()},
     )
 
 

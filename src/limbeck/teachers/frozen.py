@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch, Knowledge
@@ -66,6 +66,14 @@ class Frozen(Teacher):
         else:
             with torch.set_grad_enabled(differentiable):
                 answer = self.network(batch.input)
+        return self.picked(answer)
+
+    def picked(self, answer: Knowledge) -> Knowledge:
+        """The network's answer with the logits of the data's classes alone.
+
+        Raises:
+            InputError: the network has fewer classes than were named.
+        """
         if self.classes is None:
             return answer
         if self._highest >= answer.logits.shape[-1]:
@@ -74,6 +82,10 @@ class Frozen(Teacher):
                 f"{answer.logits.shape[-1]} classes."
             )
         return Knowledge(answer.logits[:, self.classes], answer.features)
+
+    def plain(self) -> nn.Module:
+        """The network behind its input adapter, which answers all of its logits."""
+        return nn.Sequential(self.network.adapter, self.network.model).eval()
 
     def place(self, runtime: "Runtime", compiles: bool = True) -> None:
         """Move to the device, shared out among the processes where the run does that, and compile likewise.
