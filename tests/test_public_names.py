@@ -188,7 +188,13 @@ class TestTheArrows:
             (["limbeck.weighting"], []),
             (
                 ["limbeck.teachers"],
-                ["limbeck.errors", "limbeck.knowledge", "limbeck.taps", "limbeck.teachers"],
+                [
+                    "limbeck.errors",
+                    "limbeck.knowledge",
+                    "limbeck.methods",
+                    "limbeck.taps",
+                    "limbeck.teachers",
+                ],
             ),
             (
                 ["limbeck.schemes"],

@@ -70,7 +70,7 @@ CASES = [
     ("seeds=[0, 1, 0]", ["seeds must not repeat one"]),
     ("seeds=[0, -1]", ["seeds.1: must be at least 0, given -1"]),
     ("seeds=[a]", ['base: seeds.0: must be a whole number, given "a"']),
-    ("teacher=cifar:resnet20", ['teacher: must be a mapping, given "cifar:resnet20"']),
+    ("teacher=cifar:resnet20", ['teacher: must be a mapping or a list, given "cifar:resnet20"']),
     ("student=", ["student: must be a mapping, given null"]),
     ("student.model=", ["student.model: must be text, given null"]),
     ('student.model=""', ["student.model: must not be empty"]),
@@ -101,7 +101,7 @@ CASES = [
     ("objective.kd=true", ["objective.kd: must be a mapping, given true"]),
     ("objective.kd.weight=-1", ["objective.kd.weight: must be at least 0, given -1"]),
     ("objective.kd.weight=a", ['objective.kd.weight: must be a number or a mapping, given "a"']),
-    ("objective.kd.layers=all", ['objective.kd.layers: must be "auto", given "all"']),
+    ("objective.kd.layers=all", ["objective.kd.layers: must be auto (of several", 'given "all"']),
     ("objective.kd.layers={}", ["objective.kd.layers: must have at least 1 entry"]),
     ("objective.kd.layers={a: 1.5}", ["objective.kd.layers.a: must be text, given 1.5"]),
     ("objective.kd.method=a b", ["objective.kd.method: must be a method's name or package.module:Class"]),
@@ -214,9 +214,10 @@ CASES = [
     ("student.cache=3", ["student.cache: only a teacher has this key"]),
     # not yet
     ("chain=[]", ["chain: has no links"]),
-    ("weighting=confidence", ["weighting: not yet supported"]),
-    ("teacher=[{model: a}]", ["teacher as a list (several teachers): not yet supported"]),
     ("scheme=data_free", ['scheme "data_free": not yet supported']),
+    ("weighting=confidence", ["weighting: says how much", "there is one"]),
+    ("teacher=[{model: a}, {model: 3}]", ["teacher.1.model: must be text, given 3"]),
+    ("teacher=[]", ["teacher: must have at least 2 entries"]),
 ]
 
 

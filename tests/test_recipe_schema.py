@@ -183,7 +183,14 @@ def test_only_parts_with_options_take_unknown_keys() -> None:
     parts = schema()["$defs"]
     full = {name: part["anyOf"][1] if "anyOf" in part else part for name, part in parts.items()}
     taking = {name for name, part in full.items() if part["additionalProperties"] is not False}
-    assert taking == {"MetricSpec", "Network", "TermSpec", "SchemeSpec", "OptimizerSpec"}
+    assert taking == {
+        "MetricSpec",
+        "Network",
+        "TermSpec",
+        "SchemeSpec",
+        "OptimizerSpec",
+        "WeightingSpec",
+    }
     assert schema()["additionalProperties"] is False
 
 
