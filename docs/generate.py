@@ -59,6 +59,7 @@ PARTS = {
     "RampSpec": "objective.TERM.weight, as a ramp",
     "StepsSpec": "objective.TERM.weight, in steps",
     "StageSpec": "stages.N",
+    "WeightingSpec": "weighting",
     "SchemeSpec": "scheme",
     "TrainSpec": "train",
     "OptimizerSpec": "train.optimizer",
