@@ -187,7 +187,24 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
             "teacher": TEACHERS[0] | {"name": None},
             "objective": {"at": {"layers": "good/auto"}, "cross_entropy": 1},
         },
-        ["objective.at.layers: names one of several teachers"],
+        ['objective.at.layers: "good/auto" names one of several teachers'],
+    ),
+    (
+        {**TWO, "chain": [{"name": "a"}, {"name": "b"}]},
+        ["teacher: the chain begins with one teacher"],
+    ),
+    (
+        {**TWO, "scheme": {"name": "lifelong", "old": [0, 1]}},
+        ["teacher: the scheme lifelong begins with one"],
+    ),
+    ({**TWO, "scheme": {"name": "online"}}, ["peers teach each other, so there is no other teacher"]),
+    (
+        {
+            **TWO,
+            "control": {"teacher": {"model": NET}},
+            "objective": {"cross_entropy": 1, "hint": {"layers": {"stage1": "good/stage1"}}},
+        },
+        ['control.objective.hint.layers: "good/stage1" names one of several', 'give "stage1"'],
     ),
     (
         {"teacher": [TEACHERS[0], {**TEACHERS[1], "train": {"device": "cuda"}}]},
@@ -201,6 +218,18 @@ def test_what_cannot_work_is_told_with_its_place(changes: dict[str, Any], parts:
     with pytest.raises(InputError) as caught:
         recipe(Path("base"), **changes)
     assert [part for part in parts if part not in str(caught.value)] == []
+
+
+def test_a_control_with_one_teacher_keeps_its_terms_whole() -> None:
+    made = recipe(
+        control={"teacher": {"model": NET}},
+        objective={"cross_entropy": 0.5, "hint": {"weight": 4, "layers": {"stage1": "stage1"}}},
+    ).written_out()
+    assert list(made.objective) == ["cross_entropy", "hint.good", "hint.bad"]
+    assert not isinstance(made.control, bool)
+    assert made.control.objective is not None
+    assert made.control.objective["hint"].weight == 4
+    assert made.control.objective["hint"].layers == {"stage1": "stage1"}
 
 
 def test_the_schema_knows_several_teachers() -> None:

@@ -19,7 +19,7 @@ from limbeck.errors import InputError
 from limbeck.knowledge import UNLABELLED
 from limbeck.phase import Phase
 from limbeck.recipe import Recipe
-from limbeck.runner import run
+from limbeck.running import run
 
 NET = "py:limbeck.students.small:convnet"
 RECIPE: dict[str, Any] = {
