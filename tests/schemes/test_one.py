@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from hand_made import cross_entropy, divergence, numeric, softmax
+from hand_made import cross_entropy, divergence, numeric, setting_of, softmax
 from torch import Tensor, nn
 
 from limbeck.errors import InputError
@@ -269,3 +269,14 @@ def test_branches_of_another_kind_and_options_out_of_range_are_refused() -> None
     with pytest.raises(ValueError, match="branches must be a whole number >= 2"):
         One.check({"branches": 1})
     assert One.together({"branches": 5}) == 5
+
+
+def test_a_number_of_peers_is_no_number_of_branches() -> None:
+    networks = iter([small(), small(), small()])
+    with pytest.raises(InputError, match=r"leave the key out, and give scheme\.branches"):
+        One(
+            Tapped(next(networks)),
+            objective(),
+            setting_of([Tapped(next(networks)), Tapped(next(networks))], objective),
+            branches=2,
+        )

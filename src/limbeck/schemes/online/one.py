@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from limbeck.errors import InputError
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods._gather import everyones, place
 from limbeck.methods._layers import linear
@@ -65,9 +66,13 @@ class One(Peers):
         },
         "branches": 3,
     }
-    others: ClassVar[str] = "branches"
 
     def __init__(self, student: Tapped, objective: Objective, setting: Setting, *, branches: int = 3) -> None:
+        if len(setting.peers) != branches - 1:
+            raise InputError(
+                "scheme.peers: one is a single network with several ends; leave the key out, and give "
+                "scheme.branches."
+            )
         super().__init__(student, objective, replace(setting, peers={}))
         trunk = trunk_of(student, setting.probe)
         # A second reader of the same network, in no list of modules: the student itself reads nothing when
