@@ -9,9 +9,8 @@ with z'_l of the copy of peer l, in eval mode. All copies are renewed after `bur
 `exchange` steps; until the first exchange each peer learns from labels alone, at a total weight of 1.
 Without a burn-in the first exchange comes after `exchange` steps: random first weights are never taught.
 
-Published: an exchange every 50 steps; on ImageNet, at 16 384 samples a step, a burn-in of 3000 of the 7250
-steps that the same network takes without (from memory of the paper: check before a public claim). A burn-in
-as long as the training would teach nothing, so none is the default here.
+Published: an exchange every 50 steps, and on ImageNet, at 16 384 samples a step, a burn-in of 3000 steps. A
+burn-in as long as the training would teach nothing, so none is the default here.
 
 The paper's peers lie on machines of their own, and only their copies travel. Here all peers train in each
 process, on their share of the batch: the same result with one process and with several.
