@@ -2,13 +2,14 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from own_parts import batches, built, divergence, recipe, same_gradients
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import limbeck
@@ -195,6 +196,33 @@ def test_what_is_behind_an_exit_runs_for_those_alone_that_are_left() -> None:
     rows.clear()
     assert EarlyExit(network, 0.0)(IMAGES).exits.tolist() == [0] * 12
     assert len(network.trunk.model.stage1._forward_hooks) == 1, "the trunk's own tap"
+
+
+def test_a_compiled_network_stops_too() -> None:
+    network = trained()
+    wanted = EarlyExit(network, 0.95)(IMAGES).exits
+    network.compile(backend="aot_eager")
+    network(IMAGES)
+    assert torch.equal(EarlyExit(network, 0.95)(IMAGES).exits, wanted)
+
+
+def test_a_network_that_looks_back_past_an_exit_is_told_of() -> None:
+    class LooksBack(nn.Module):
+        def __init__(self, chain: nn.Module) -> None:
+            super().__init__()
+            self.chain = chain
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.chain(x)
+            return logits[:1] + 0.0 * x.mean((1, 2, 3))[:, None]
+
+    before = trained()
+    student = LooksBack(before.trunk.model)
+    taps = tuple(f"chain.{tap}" for tap in before.notes.taps)
+    network = Exits(student, replace(before.notes, taps=taps), torch.Generator()).eval()
+    network.exits.load_state_dict(before.exits.state_dict())
+    with pytest.raises(InputError, match=r"\d+ samples are left and 12 come out"):
+        EarlyExit(network, 0.95)(IMAGES)
 
 
 def test_a_network_without_exits_cannot_be_stopped() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.calls import eager
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch
 from limbeck.students.exits import Exits
@@ -60,7 +61,9 @@ class EarlyExit:
     """Asks a network part by part, and each sample leaves at the first exit that is sure of it.
 
     The samples that have left are taken out of the batch, so that later parts see fewer; where all have left,
-    the rest of the network does not run at all.
+    the rest of the network does not run at all. What is behind an exit must see nothing of a batch but the
+    map that the exit stands at, as in networks whose stages follow each other; others are asked by single
+    samples.
 
     Args:
         network: what the scheme `own`, kind `exits`, trained: `limbeck.students.exits.Exits`, alone or behind
@@ -88,7 +91,7 @@ class EarlyExit:
         modes = {module: module.training for module in self.network.modules()}
         self.network.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), eager(self.network):  # compiled, it would pass the exits by
                 return self._ask(given)
         finally:
             for module, mode in modes.items():
@@ -145,6 +148,11 @@ class _Passing:
     def take(self, number: int, logits: Tensor, sure: Tensor | None) -> None:
         """Note what an exit answered; None: everything."""
         left = torch.arange(len(logits), device=logits.device) if self.left is None else self.left
+        if len(left) != len(logits):
+            raise InputError(
+                f"EarlyExit: {len(left)} samples are left and {len(logits)} come out, for later parts of "
+                "this network see more than the map at the exit; ask about one sample at a time."
+            )
         if sure is None:
             sure = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
         self.rows.append(left[sure])
