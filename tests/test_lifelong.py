@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from limbeck import weights
 from limbeck.commands.check import check
 from limbeck.commands.examining import examine
-from limbeck.data import Data
 from limbeck.data.sources import load
 from limbeck.data.tasks import Tasks, split
 from limbeck.errors import InputError
@@ -321,7 +320,6 @@ class Seen:
     starts: list[dict[str, Tensor]] = field(default_factory=list)
     teachers: list[tuple[nn.Module, dict[str, Tensor]]] = field(default_factory=list)
     batches: list[list[Batch]] = field(default_factory=list)
-    data: list[Data] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,6 @@ def inherit(student: Tapped, teacher: Frozen, old: tuple[int, ...], batch: Batch
         raise _unlike("their classifiers stand in different places")
     own, known = student.model.state_dict(), teacher.network.model.state_dict()
     rows = [f"{head}.{name}" if head else name for name in ("weight", "bias")]
-    # Broadcast, so that rows are compared in all but their number.
     apart = [
         f"{name} ({_shape(own.get(name))}, teacher {_shape(known.get(name))})"
         for name in dict.fromkeys([*own, *known])
