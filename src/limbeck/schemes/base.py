@@ -128,6 +128,13 @@ class Scheme(nn.Module, ABC):
     def after_step(self) -> None:
         """Called after each optimiser step."""
 
+    def settle_statistics(self, runtime: "Runtime") -> None:
+        """Give all processes what the first one's norm layers saw: a resumed training knows no others.
+
+        Called by all of them before a state is written, and at the end of a stage.
+        """
+        runtime.same_buffers(self)
+
     def teacher_state(self) -> dict[str, Tensor]:
         """What the teachers remember, for the training state."""
         return {}

@@ -80,6 +80,11 @@ class Own(Kind):
         if self.teacher is not None:
             self.teacher.place(runtime)
 
+    def settle_statistics(self, runtime: "Runtime") -> None:
+        super().settle_statistics(runtime)
+        if isinstance(self.teacher, Copied):
+            runtime.same_buffers(self.teacher.network)
+
     def after_step(self) -> None:
         if self.teacher is not None:
             self.teacher.after_step(self.student.model)

@@ -1,4 +1,4 @@
-"""What online schemes remember survives kills of two processes whose norm layers see different samples."""
+"""What schemes remember survives kills of two processes whose norm layers see different samples."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ from tiny_run import fingerprint
 from two_runs import command
 
 from limbeck.reading import write_yaml
+from limbeck.schemes import catalogue
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="processes are forked")]
 
@@ -17,18 +18,24 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "codistillation": {"exchange": 2, "burn_in": 3},
     "pcl": {"decay": 0.5},
     "one": {"branches": 2},
+    "ema": {"decay": 0.5},
+    "snapshot": {"cycles": 2},
 }
+
+
+def family(kind: str) -> str:
+    return next(name for name in catalogue.FAMILIES if kind in catalogue.kinds(name))
 
 
 def run(tmp_path: Path, kind: str, out: str) -> dict[str, Any]:
     folder = tmp_path / kind
     folder.mkdir(exist_ok=True)
     recipe = {
-        "name": "online",
+        "name": "statistics",
         "student": {"model": "py:limbeck.students.small:convnet", "width": 4, "depth": 3},
-        "data": {"source": "py:online_module:digits", "batch_size": 64, "eval_batch_size": 40},
+        "data": {"source": "py:statistics_module:digits", "batch_size": 64, "eval_batch_size": 40},
         "objective": {"cross_entropy": 1.0, "kd": {"weight": 1.0, "temperature": 3.0}},
-        "scheme": {"name": "online", "kind": kind, **SCHEMES[kind]},
+        "scheme": {"name": family(kind), "kind": kind, **SCHEMES[kind]},
         "train": {
             "epochs": 2,
             "device": "cpu",
@@ -39,7 +46,7 @@ def run(tmp_path: Path, kind: str, out: str) -> dict[str, Any]:
         "control": False,
         "export": {"formats": []},
     }
-    return command(folder, out, write_yaml(recipe), "online_module", "")
+    return command(folder, out, write_yaml(recipe), "statistics_module", "")
 
 
 def test_two_processes_killed_between_exchanges_end_as_never_killed(
