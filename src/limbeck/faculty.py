@@ -90,12 +90,16 @@ class Faculty(Teaching):
         self.members = {
             name: Teaching(own, data, runtime, display, phase) for name, own in recipe.members().items()
         }
+        self._assembled: Ensemble | None = None
 
     def network(self, taps: list[str]) -> Ensemble:
-        """The teachers that read these layers; see `Teaching.network`."""
+        """The teachers that read these layers; those that were asked for last are kept, as what runs them is."""
         found = {name: _network(one.network(taps_of(name, taps))) for name, one in self.members.items()}
         self.seconds = sum(one.seconds for one in self.members.values())
-        return assembled(self.recipe, found, taps)
+        last = self._assembled
+        if last is None or last.taps != tuple(taps) or last.members != found:
+            last = self._assembled = assembled(self.recipe, found, taps)
+        return last
 
     def stand_in(self, taps: list[str]) -> Ensemble:
         """The teachers for a rehearsal: those that are trained first stand there untrained."""

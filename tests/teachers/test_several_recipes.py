@@ -67,6 +67,8 @@ def test_each_member_is_a_recipe_with_one_teacher_and_seeds_of_its_own() -> None
     assert good.sole_teacher.train.epochs == 3
     assert bad.sole_teacher.label_noise == 0.5
     assert (good.seed_list, bad.seed_list) == ((0,), (1,))
+    asked = recipe(teacher=[{**TEACHERS[0], "ahead": 3}, TEACHERS[1]])
+    assert [one.ahead for one in (asked, *asked.members().values())] == [3, 3, 3]
 
 
 def test_overrides_reach_inside_the_list() -> None:

@@ -16,10 +16,13 @@ from limbeck.commands.check import check
 from limbeck.comparison import compare
 from limbeck.data.mislabelling import mislabelled
 from limbeck.errors import InputError
+from limbeck.faculty import teaching_of
 from limbeck.knowledge import UNLABELLED
 from limbeck.phase import Phase
+from limbeck.progress import Silent
 from limbeck.recipe import Recipe
 from limbeck.running import run
+from limbeck.training.runtime import Runtime
 
 NET = "py:limbeck.students.small:convnet"
 RECIPE: dict[str, Any] = {
@@ -190,6 +193,21 @@ def test_the_share_of_labels_that_was_asked_for_is_wrong() -> None:
     assert counts[1:].min() > 100  # each other class about equally often: 150
     with pytest.raises(InputError, match="at least 2 classes"):
         mislabelled(torch.zeros(4, dtype=torch.int64), 0.5, 1, seed=0)
+
+
+def test_teachers_of_the_same_layers_are_put_together_once() -> None:
+    blank = [{"name": name, "model": NET, "width": 4} for name in ("a", "b")]
+    made = Recipe.from_dict({**RECIPE, "teacher": blank, "objective": {"cross_entropy": 0.1, "kd": 0.9}})
+
+    def never(*args: Any) -> Phase:
+        raise AssertionError("nobody is trained")
+
+    teaching = teaching_of(made, load_data(made), Runtime("cpu"), Silent(), never)
+    first = teaching.network([])
+    assert teaching.network([]) is first  # or it would be compiled anew for each training
+    other = teaching.network(["a/stage1"])
+    assert other is not first
+    assert teaching.network(["a/stage1"]) is other
 
 
 def test_only_the_teachers_own_training_sees_wrong_labels() -> None:

@@ -241,8 +241,9 @@ class Recipe(Part):
         found = {}
         for number, spec in enumerate(self.teacher):
             seeds = tuple(seed + number for seed in self.seed_list)
+            asked = spec.model_copy(update={"ahead": self.ahead})  # about the same batches as the others
             found[str(spec.name)] = self.model_copy(
-                update={"teacher": spec, "weighting": None, "seeds": seeds}
+                update={"teacher": asked, "weighting": None, "seeds": seeds}
             )
         return found
 
