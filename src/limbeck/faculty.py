@@ -93,7 +93,7 @@ class Faculty(Teaching):
         self._assembled: Ensemble | None = None
 
     def network(self, taps: list[str]) -> Ensemble:
-        """The teachers that read these layers; those that were asked for last are kept, as what runs them is."""
+        """The teachers that read these layers; the last that were asked for are kept, and what runs them."""
         found = {name: _network(one.network(taps_of(name, taps))) for name, one in self.members.items()}
         self.seconds = sum(one.seconds for one in self.members.values())
         last = self._assembled
