@@ -1,16 +1,17 @@
 """What a finished chain says: its links one after another, the direct pair, the ensemble, and the page."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from limbeck import files, ship
+from limbeck import files, ship, weights
 from limbeck.asking import ask
-from limbeck.build import further_figures, restored
+from limbeck.build import further_figures, make_teacher, prepare, restored
 from limbeck.data import Data
 from limbeck.evaluation.metrics import score
 from limbeck.evaluation.statistics import paired_interval
@@ -49,15 +50,53 @@ def conclude_chain(
     together = _ensemble(recipe, links, data, runtime, folder) if asked else None
     if not runtime.main:
         return {}
-    result = _result(recipe, links, found, together)
     last = folder.path / links[-1].folder
     for name in SHIPPED:
         _copy(last / name, folder.path / name)
-    folder.write_result(result)
+    _time_anew(links, found, data, folder)
+    folder.write_result(_result(recipe, links, found, together))
     from limbeck import report
 
     report.write(folder.path)
+    result: dict[str, Any] = json.loads(folder.result.read_text())
     return result
+
+
+def _time_anew(links: Sequence[Link], found: Sequence[dict[str, Any]], data: Data, folder: RunFolder) -> None:
+    """Put in place of each run's latencies those of all networks side by side: hours may lie between them."""
+    networks = {}
+    teacher = _teacher(links[0], data, folder)
+    if teacher is not None:
+        networks["teacher"] = teacher
+    for link in links:
+        file = folder.path / link.folder / "student.safetensors"
+        built = restored(link.recipe, data, link.recipe.seed_list[0], file)
+        networks[f"link {link.number}"] = nn.Sequential(built.adapter, built.model).eval()
+    exported: dict[str, Path] = {
+        form: folder.path / ship.FILES[form] for form in links[-1].recipe.export.formats
+    }
+    timed = ship.latencies(networks, exported, next(ship.pixels(data.test, 1)))
+    if teacher is not None:
+        found[0]["teacher"]["latency_ms"] = timed["teacher"]
+    for link, one in zip(links, found, strict=True):
+        one["student"]["latency_ms"] = timed[f"link {link.number}"]
+    for form, entry in found[-1]["exports"].items():
+        entry["latency_ms"] = timed[form]
+
+
+def _teacher(first: Link, data: Data, folder: RunFolder) -> nn.Module | None:
+    """The teacher of the first link behind its adapter, with the weights that it taught with."""
+    recipe = first.recipe
+    spec, seed = recipe.teacher, recipe.seed_list[0]
+    if spec is None:
+        return None
+    if spec.train is None:
+        network = make_teacher(recipe, data, []).network
+        return nn.Sequential(network.adapter, network.model).eval()
+    built = prepare(spec, data, where="teacher", beside=recipe.beside)
+    file = RunFolder(folder.path / first.folder).phase("teacher", seed) / "teacher.safetensors"
+    weights.load(built.model, file, where="teacher")
+    return nn.Sequential(built.adapter, built.model).eval()
 
 
 def _result(
