@@ -87,7 +87,7 @@ def _time_anew(links: Sequence[Link], found: Sequence[dict[str, Any]], data: Dat
 def _teacher(first: Link, data: Data, folder: RunFolder) -> nn.Module | None:
     """The teacher of the first link behind its adapter, with the weights that it taught with."""
     recipe = first.recipe
-    spec, seed = recipe.teacher, recipe.seed_list[0]
+    spec, seed = recipe.sole_teacher, recipe.seed_list[0]
     if spec is None:
         return None
     if spec.train is None:
