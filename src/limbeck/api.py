@@ -10,6 +10,7 @@ from torch import nn
 
 from limbeck.assembly import setup
 from limbeck.build import PROBE_SAMPLES
+from limbeck.calls import first_answer
 from limbeck.composing import compose
 from limbeck.errors import InputError
 from limbeck.evaluation.metrics import Evaluation
@@ -18,12 +19,14 @@ from limbeck.inputs import InputAdapter
 from limbeck.objective import Objective, Term
 from limbeck.pairing import settle_terms
 from limbeck.progress import Display, Silent, display
-from limbeck.schemes import Offline, Several
+from limbeck.schemes import Offline, Scheme, Several
+from limbeck.schemes.base import Kind
 from limbeck.scoring import figures
 from limbeck.sharing import Weights, given_weighting, named, shared_out
 from limbeck.sharing import built as frozen
 from limbeck.staging import Stage, joined, spans, with_first_stages
 from limbeck.taps import Tapped
+from limbeck.teacherless import Chosen, chosen_scheme
 from limbeck.teachers import Ensemble, Fixed, Frozen
 from limbeck.training.ema import Averaging, Ema
 from limbeck.training.runtime import Runtime
@@ -47,6 +50,7 @@ class Distilled:
         gain: accuracy of the student minus the control's; one seed, so it has no interval.
         teachers: of several teachers, the figures of each by name.
         weights: of several teachers, the mean weight of each in the last epoch.
+        others: figures of what learned beside the student: its peers and their ensemble, its exits.
     """
 
     student: nn.Module
@@ -56,6 +60,7 @@ class Distilled:
     gain: float | None
     teachers: Mapping[str, Evaluation] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 def distill(
@@ -66,6 +71,7 @@ def distill(
     *,
     objective: Mapping[str, Term | float] | None = None,
     weighting: Weights | None = None,
+    scheme: str | Mapping[str, Any] | None = None,
     epochs: int = 30,
     optimizer: Mapping[str, Any] | None = None,
     schedule: Mapping[str, Any] | None = None,
@@ -94,9 +100,12 @@ def distill(
         student: answers logits [B, C].
         train_loader: yields `(input, target)`; targets are class indices, -1 where not known.
         valid_loader: for the figures; None gives none.
-        objective: terms by name; by default .1 cross-entropy and .9 kd at temperature 4.
+        objective: terms by name; by default .1 cross-entropy and .9 kd at temperature 4, and of a scheme that
+            which its paper has.
         weighting: of several teachers, how much each counts, as in a recipe: average (the default), a list of
             numbers, confidence, entropy, gradient, learned, `{"name": …, options}`, or a `Weighting`.
+        scheme: who teaches where there is no teacher, as in a recipe: `{"name": "own", "kind": "ema"}`, or
+            `{"name": "online", "kind": "mutual", "peers": [network]}`, whose peers are trained in place too.
         epochs: passes over `train_loader`, those of the student's stages included.
         optimizer: `{"name": "sgd", "lr": .05, "momentum": .9, "weight_decay": 5e-4}` by default.
         schedule: `{"name": "cosine"}` by default.
@@ -121,14 +130,17 @@ def distill(
         InputError: something that was given does not fit.
         WorkError: a loss is not finite any more.
     """
+    chosen = chosen_scheme(scheme, teacher, stages, objective)
     if objective is None:
-        objective = {"cross_entropy": 0.1, "kd": Term(weight=0.9, temperature=4.0)}
+        classic: dict[str, Term | float] = {"cross_entropy": 0.1, "kd": Term(weight=0.9, temperature=4.0)}
+        objective = classic if chosen is None else chosen.terms
     teachers, adapters = named(teacher, "teacher"), named(teacher_adapter, "teacher_adapter")
     weighed = given_weighting(weighting, len(teachers))
     for one in teachers.values():
         _check_apart(one, student)
     feed = Feeding(train_loader, accumulate, seed)
-    terms, ahead = with_first_stages(objective, epochs) if stages is None else (dict(objective), list(stages))
+    written = stages is not None or chosen is not None
+    terms, ahead = (dict(objective), list(stages or ())) if written else with_first_stages(objective, epochs)
     names = list(teachers)
     terms = shared_out(terms, names, 1 / max(1, len(names)))
     ahead = [replace(s, objective=_shared_stage(s, names)) for s in ahead]
@@ -136,6 +148,7 @@ def distill(
     if any(isinstance(term, Term) and term.auto for part in everything for term in part.values()):
         whole = Tapped(student, (), student_adapter, who="student")
         plain_ones = {n: Tapped(t, (), adapters.get(n, adapters.get(""))) for n, t in teachers.items()}
+        plain_ones |= {} if chosen is None else {"": whole}  # its teacher is made of it
         probe = cut(feed.first(), 0, PROBE_SAMPLES)
         terms = settle_terms(terms, whole, plain_ones, probe)
         ahead = [replace(s, objective=settle_terms(s.objective, whole, plain_ones, probe)) for s in ahead]
@@ -169,22 +182,28 @@ def distill(
         if built.reused is not None and isinstance(master, Frozen):
             plain = Tapped(student, (), student_adapter, who="student")
             student = compose(plain, built, master, cut(feed.first(), 0, PROBE_SAMPLES), seed)
-        network = Tapped(student, built.student_taps, student_adapter, who="student")
-        after.callback(network.close)
         # All is set up before anything is trained, so that what cannot work is told at once.
-        scheme = work.scheme(network, built, master)
+        plan = (
+            work.scheme(student, student_adapter, built, master)
+            if chosen is None
+            else work.taught_by(chosen, Tapped(student, (), student_adapter, who="student"), terms)
+        )
+        after.callback(plan.close)
         if labels_only is not None and alone is not None:
-            work.train("control", work.scheme(alone, labels_only, None))
-        weights = work.train("student", scheme)
-        student.eval()
-        found = figures(network, master, alone, valid_loader, runtime)
+            work.train("control", work.offline(alone, labels_only, None))
+        weights = work.train("student", plan)
+        student = plan.student.model.eval()
+        found = figures(plan.student, master, alone, valid_loader, runtime, plan.further())
     gain = (
         found["student"].accuracy - found["control"].accuracy
         if found["student"] and found["control"]
         else None
     )
     each = {name: told for name in names if (told := found.get(f"teacher.{name}")) is not None}
-    return Distilled(student, found["student"], found["teacher"], found["control"], gain, each, weights)
+    beside = {name: told for name in plan.further() if (told := found.get(name)) is not None}
+    return Distilled(
+        student, found["student"], found["teacher"], found["control"], gain, each, weights, beside
+    )
 
 
 def _shared_stage(stage: Stage, names: Sequence[str]) -> dict[str, Term | float]:
@@ -214,7 +233,37 @@ class _Work:
     seed: int
     screen: Display
 
-    def scheme(self, network: Tapped, objective: Objective, teacher: Fixed | None) -> Offline:
+    def scheme(
+        self, student: nn.Module, adapter: nn.Module | None, objective: Objective, teacher: Fixed | None
+    ) -> Offline:
+        """The student and its teacher, set up; see `offline`."""
+        return self.offline(
+            Tapped(student, objective.student_taps, adapter, who="student"), objective, teacher
+        )
+
+    def taught_by(self, chosen: Chosen, plain: Tapped, terms: Mapping[str, Term | float]) -> Kind:
+        """A scheme without a teacher, set up.
+
+        Raises:
+            InputError: something does not fit.
+        """
+        first = self.feed.first()
+        probe = cut(first, 0, PROBE_SAMPLES)
+        training = plain.training
+        plain.eval()
+        answer = first_answer("student", plain, probe, lambda b: plain(b.input))
+        plain.train(training)
+        return chosen.scheme(
+            plain,
+            terms,
+            probe,
+            classes=int(answer.logits.shape[1]),
+            epochs=self.settings.epochs,
+            samples=len(self.feed) * len(first),
+            seed=self.seed,
+        )
+
+    def offline(self, network: Tapped, objective: Objective, teacher: Fixed | None) -> Offline:
         """A network and what it learns from, set up.
 
         Raises:
@@ -231,7 +280,7 @@ class _Work:
             return Several(network, objective, teacher, classes)
         return Offline(network, objective, teacher)
 
-    def train(self, title: str, scheme: Offline) -> dict[str, float]:
+    def train(self, title: str, scheme: Scheme) -> dict[str, float]:
         """One training from start to end; of several teachers, their mean weights in its last epoch."""
         weights: dict[str, float] = {}
         ema = None
@@ -239,12 +288,12 @@ class _Work:
             self.runtime.place(scheme)  # now, so that the average lies where the weights do
             ema = Ema(scheme.student, self.settings.ema, self.settings.epochs * len(self.feed))
         for number, (settings, span) in enumerate(spans(scheme.objective, self.settings)):
-            scheme.objective.enter(number)
+            scheme.enter(number)
             trainer = Trainer(scheme, settings, self.runtime, len(self.feed), self.seed, span, ema)
             weights = self._stage(f"{title}, {span.stage}" if span.stage else title, trainer)
         if ema is not None:
             ema.settle()
-            self.runtime.same_buffers(scheme)
+            scheme.settle_statistics(self.runtime)
         return weights
 
     def _stage(self, title: str, trainer: Trainer) -> dict[str, float]:
@@ -261,5 +310,5 @@ class _Work:
                     loss = float(step.losses["loss"])
                     self.screen.say(f"{title}: epoch {step.epoch}/{epochs}  loss {loss:.4g}")
         trainer.check()
-        self.runtime.same_buffers(trainer.scheme)
+        trainer.scheme.settle_statistics(self.runtime)
         return {n.removeprefix("weight."): v / trainer.steps_per_epoch for n, v in sums.items()}

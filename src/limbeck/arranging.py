@@ -4,8 +4,10 @@ Or a student that adds a task to its teacher's.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from limbeck.assembly import make_scheme, setup
 from limbeck.build import Prepared, make_objective, prepare, probe_batch
@@ -20,9 +22,10 @@ from limbeck.schemes.online._views import seed_for
 from limbeck.taps import Tapped
 from limbeck.teachers import Fixed, Frozen
 
-__all__ = ["arrange", "scheme_for"]
+__all__ = ["DEFAULT_KIND", "arrange", "assembled", "scheme_for"]
 
 DEFAULT_KIND = {"online": "mutual"}
+"""What a scheme is where its kind is not said."""
 
 
 def scheme_for(
@@ -81,27 +84,46 @@ def arrange(recipe: Recipe, data: Data, seed: int, student: Prepared, objective:
         peers=_peers(recipe, data, seed) if spec.name == "online" else {},
         generator=torch.Generator().manual_seed(seed),
     )
+    plain = Tapped(student.model, (), student.adapter, who="student")
+    targets = torch.as_tensor(data.train.targets)
+    return assembled(kind, spec.options, plain, objective, setting, len(data.train), targets)
+
+
+def assembled(
+    kind: type[Kind],
+    options: Mapping[str, Any],
+    plain: Tapped,
+    objective: Objective,
+    setting: Setting,
+    samples: int,
+    targets: Tensor | None = None,
+) -> Kind:
+    """A kind of scheme around a student, with the layers of all its methods.
+
+    Args:
+        kind: its class.
+        options: its own.
+        plain: the student behind its adapter, read nowhere.
+        objective: what the student learns from.
+        setting: of the training.
+        samples: number of training samples.
+        targets: class of each of them; None: not known.
+
+    Raises:
+        InputError: networks, terms and scheme do not fit together.
+    """
     try:
-        plain = Tapped(student.model, (), student.adapter, who="student")
-        model = kind.compose(plain, setting, **spec.options)
-        tapped = Tapped(model, objective.student_taps, student.adapter, who="student")
-        scheme = kind(tapped, objective, setting, **spec.options)
-        scheme.composed = model is not student.model
+        model = kind.compose(plain, setting, **options)
+        adapter = plain.adapter if plain.adapts else None
+        tapped = Tapped(model, objective.student_taps, adapter, who="student")
+        scheme = kind(tapped, objective, setting, **options)
+        scheme.composed = model is not plain.model
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"scheme: {error}") from error
     for learner, own, source in scheme.learners():
-        setup(
-            learner,
-            own,
-            source,
-            setting.probe,
-            len(data.train),
-            len(data.classes),
-            seed,
-            torch.as_tensor(data.train.targets),
-        )
+        setup(learner, own, source, setting.probe, samples, setting.classes, setting.seed, targets)
     return scheme
 
 

@@ -185,12 +185,12 @@ def make_objective(
         stages: what comes before them.
     """
     return joined(
-        _terms(terms, beside),
+        terms_of(terms, beside),
         [
             Stage(
                 spec.name,
                 spec.epochs,
-                _terms(spec.objective, beside),
+                terms_of(spec.objective, beside),
                 spec.trains,
                 None if spec.optimizer is None else spec.optimizer.model_dump(),
                 None if spec.schedule is None else spec.schedule.model_dump(),
@@ -200,7 +200,8 @@ def make_objective(
     )
 
 
-def _terms(terms: Mapping[str, TermSpec], beside: Path | None) -> dict[str, Term | float]:
+def terms_of(terms: Mapping[str, TermSpec], beside: Path | None = None) -> dict[str, Term | float]:
+    """A recipe's terms as an objective takes them; those that never count are left out."""
     return {_own_name(n, terms): _term(n, spec, beside) for n, spec in terms.items() if not spec.silent}
 
 

@@ -56,6 +56,8 @@ def settle_layers(recipe: Recipe, data: Data, display: Display | None = None) ->
     built = make_student(recipe, data, recipe.seed_list[0])
     student = Tapped(built.model, (), built.adapter, who="student")
     teachers = {name: make_teacher(own, data, []).network for name, own in recipe.members().items()}
+    if recipe.scheme.name == "own":
+        teachers = {"": student}  # it is its own teacher
     apart = of_control(recipe)
     other = None if apart is None else make_teacher(apart, data, []).network
     found: dict[str, Any] = recipe.dump()

@@ -1,10 +1,10 @@
 """The figures of all networks of a call of `limbeck.distill`, in one pass over the caller's own loader."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import InputError
 from limbeck.evaluation.metrics import Evaluation, score
@@ -23,9 +23,20 @@ def figures(
     control: Tapped | None,
     loader: Iterable[Any] | None,
     runtime: Runtime,
+    others: Mapping[str, nn.Module] | None = None,
 ) -> dict[str, Evaluation | None]:
-    """The figures of all networks, in one pass over the validation loader, which may shuffle."""
-    networks: dict[str, Tapped | None] = {"teacher": None, "control": control, "student": student}
+    """The figures of all networks, in one pass over the validation loader, which may shuffle.
+
+    Args:
+        student: the network that was trained.
+        teacher: its teacher, or several.
+        control: the same without one.
+        loader: yields samples with their targets; None: there are no figures.
+        runtime: where.
+        others: what learned beside the student, by name.
+    """
+    networks: dict[str, nn.Module | None] = {"teacher": None, "control": control, "student": student}
+    networks |= others or {}
     if isinstance(teacher, Frozen):
         networks["teacher"] = teacher.network
     if isinstance(teacher, Ensemble):

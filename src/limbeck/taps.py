@@ -125,6 +125,11 @@ class Tapped(nn.Module):
                 self._handles.append(module.register_forward_hook(_OutputReader(outputs, self._notes)))
 
     @property
+    def adapts(self) -> bool:
+        """Whether an adapter stands in front of the network."""
+        return self._adapts
+
+    @property
     def tapped_modules(self) -> tuple[nn.Module, ...]:
         """The modules that are read, in the order of the features."""
         return tuple(self.model.get_submodule(t.path) for t in self.taps)

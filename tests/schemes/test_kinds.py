@@ -14,6 +14,7 @@ from limbeck.data import Data
 from limbeck.data.loader import Loader
 from limbeck.data.plans import Plan
 from limbeck.errors import InputError
+from limbeck.pairing import settle_layers
 from limbeck.recipe import Recipe
 from limbeck.schemes import Scheme, catalogue
 from limbeck.schemes.base import Kind
@@ -246,3 +247,17 @@ def test_what_makes_no_sense_is_refused_with_the_reason(changes: dict[str, Any],
     with pytest.raises(InputError) as caught:
         recipe("online", "mutual", **changes)
     assert message in str(caught.value)
+
+
+def test_a_student_that_is_its_own_teacher_pairs_its_layers_with_their_like(data: Data) -> None:
+    chosen = recipe(
+        "own", "ema", objective={"cross_entropy": 1.0, "attention_transfer": {"weight": 10, "layers": "auto"}}
+    )
+    settled = settle_layers(chosen, data)
+    layers = settled.objective["attention_transfer"].layers
+    assert isinstance(layers, dict)
+    assert layers
+    assert all(ours == theirs for ours, theirs in layers.items())
+    fitted, loader = trainer(settled, data)
+    for step in fitted.fit(loader):
+        assert bool(torch.isfinite(step.losses["attention_transfer"]))

@@ -128,6 +128,10 @@ class Scheme(nn.Module, ABC):
     def after_step(self) -> None:
         """Called after each optimiser step."""
 
+    def close(self) -> None:
+        """Take the taps off the networks that were given, when all is over."""
+        self.student.close()
+
     def settle_statistics(self, runtime: "Runtime") -> None:
         """Give all processes what the first one's norm layers saw: a resumed training knows no others.
 

@@ -156,6 +156,12 @@ class Peers(Kind):
                 found.setdefault(owners[id(parameter)], []).append((label, parameter))
         return found
 
+    def close(self) -> None:
+        """Take the taps off all peers."""
+        super().close()
+        for peer in self._tapped():
+            peer.close()
+
     def enter(self, stage: int) -> None:
         """Let a stage run for every peer."""
         super().enter(stage)

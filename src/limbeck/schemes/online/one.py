@@ -139,6 +139,11 @@ class One(Peers):
         """Trunk and first branch are the student's; each other branch stands for itself."""
         return [(self.student, self.objective), *zip(self.branches, self.objectives, strict=True)]
 
+    def close(self) -> None:
+        """Take the second reader's taps off, too."""
+        super().close()
+        self._reading[0].close()
+
     def lessons(self) -> list[Lesson]:
         """Each branch from labels and from the ensemble, and that from labels."""
         found = [Lesson("ensemble", ("labels",), self.joint.terms)]
