@@ -1,16 +1,22 @@
 """A network's answers to a split, and its figures there."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from limbeck import models
+from limbeck.data import Data
 from limbeck.data.loader import evaluation_batches
 from limbeck.data.samples import Samples
+from limbeck.evaluation.figures import Figures
 from limbeck.evaluation.metrics import Evaluation, evaluate
 from limbeck.knowledge import Batch
+from limbeck.schemes import Scheme
 from limbeck.training.runtime import Runtime
+from limbeck.training.sharding import opened
 
-__all__ = ["ask"]
+__all__ = ["Asking", "ask"]
 
 
 def ask(
@@ -59,3 +65,50 @@ def ask(
         )
     finally:
         network.train(training)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Asks the networks of one training.
+
+    Attributes:
+        data: whose classes and test set.
+        runtime: where.
+        size: samples in one batch.
+        workers: processes that read samples.
+        figures: further figures of the student.
+    """
+
+    data: Data
+    runtime: Runtime
+    size: int
+    workers: int
+    figures: Figures | None
+
+    def student(self, scheme: Scheme, samples: Samples, **options: Any) -> Evaluation:
+        """The student's figures on a split; see `ask` for the options."""
+        with opened(scheme):
+            return ask(
+                scheme.student,
+                samples,
+                self.runtime,
+                self.size,
+                classes=len(self.data.classes),
+                workers=self.workers,
+                figures=self.figures,
+                **options,
+            )[0]
+
+    def other(self, scheme: Scheme, network: nn.Module) -> dict[str, Any]:
+        """The final figures of a network that learned beside the student."""
+        with opened(scheme):
+            found, _ = ask(
+                network,
+                self.data.test,
+                self.runtime,
+                self.size,
+                classes=len(self.data.classes),
+                workers=self.workers,
+            )
+        figures: dict[str, Any] = {name: found.figure(name) for name in ("accuracy", "loss", "ece")}
+        return {**figures, "parameters": models.parameters(network)}

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck import models, weights
-from limbeck.asking import ask
+from limbeck.asking import Asking
 from limbeck.choosing import Choosing
 from limbeck.composing import notes_of
 from limbeck.data import Data
@@ -254,18 +254,12 @@ class Phase:
         """Figures on the validation part, where the recipe splits one off: what may be chosen by."""
         return None if self.data.validation is None else self._ask(scheme, self.data.validation)
 
+    @property
+    def _asking(self) -> Asking:
+        return Asking(self.data, self.runtime, self.eval_batch_size, self.workers, self.figures)
+
     def _ask(self, scheme: Scheme, samples: Samples, **options: Any) -> Evaluation:
-        with opened(scheme):
-            return ask(
-                scheme.student,
-                samples,
-                self.runtime,
-                self.eval_batch_size,
-                classes=len(self.data.classes),
-                workers=self.workers,
-                figures=self.figures,
-                **options,
-            )[0]
+        return self._asking.student(scheme, samples, **options)
 
     def _finish(
         self,
@@ -287,7 +281,7 @@ class Phase:
                 network, self.settings.epochs, lambda: (ask_test(), self._ask(scheme, held_out))
             )
             figures = {**found.to_json(), "validation": valid.figure("accuracy"), **chosen}
-        others = {name: self._ask_other(scheme, one) for name, one in scheme.further().items()}
+        others = {name: self._asking.other(scheme, one) for name, one in scheme.further().items()}
         if others:
             figures["others"] = {scheme.others: others}
         outcome = Outcome(figures, memory.history, memory.seconds, self._file)
@@ -297,20 +291,6 @@ class Phase:
         self.runtime.first(lambda: self._save(scheme, state, outcome))
         self.runtime.first(memory.states.clear)
         return outcome
-
-    def _ask_other(self, scheme: Scheme, network: nn.Module) -> dict[str, Any]:
-        """The final figures of a network that learned beside the student."""
-        with opened(scheme):
-            found, _ = ask(
-                network,
-                self.data.test,
-                self.runtime,
-                self.eval_batch_size,
-                classes=len(self.data.classes),
-                workers=self.workers,
-            )
-        figures: dict[str, Any] = {name: found.figure(name) for name in ("accuracy", "loss", "ece")}
-        return {**figures, "parameters": models.parameters(network)}
 
     def _save(self, scheme: Scheme, state: Mapping[str, Tensor], outcome: Outcome) -> None:
         train = self.data.train

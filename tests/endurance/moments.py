@@ -103,7 +103,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "inside a save, after the renaming": before(f"{STATE}:States._tidy", 2),
     "inside a save, an old state half removed": before("os:rmdir", 1),
     "after back-propagation, before the update": before("limbeck.training.trainer:Trainer._update", 2),
-    "in the evaluation after an epoch": before("limbeck.phase:ask", 1),
+    "in the evaluation after an epoch": before("limbeck.asking:ask", 1),
     "while a line of metrics.jsonl is written": half_a_line(1),
     "after the line, before the state": after("limbeck.journal:Journal.write", 1),
     "while the weights are written": before("limbeck.weights:_order_notes", 1),
@@ -151,7 +151,7 @@ def full(name: str, call: int) -> Callable[[], None]:
 
 TROUBLES: dict[str, Callable[[], None]] = {
     "Ctrl-C in a step": interrupted("limbeck.training.trainer:Trainer._update", 3),
-    "Ctrl-C in an evaluation": interrupted("limbeck.phase:ask", 1),
+    "Ctrl-C in an evaluation": interrupted("limbeck.asking:ask", 1),
     "Ctrl-C twice": interrupted("limbeck.training.trainer:Trainer._update", 2, times=2),
     "disk full, in a save": full("tensors.safetensors", 2),
     "disk full, in metrics.jsonl": full("metrics.jsonl", 1),

@@ -1,6 +1,5 @@
 """What a recipe would do, found out without training: what `limbeck check` prints."""
 
-import time
 from typing import Any
 
 import numpy as np
@@ -22,24 +21,20 @@ from limbeck.build import (
 )
 from limbeck.commands.both import both
 from limbeck.commands.hastening import hastened
+from limbeck.commands.trying import final_weight, try_stages, try_step
 from limbeck.data import Data, Plan
-from limbeck.errors import InputError
 from limbeck.faculty import make_teachers
-from limbeck.knowledge import UNLABELLED
-from limbeck.objective import Objective, Term
-from limbeck.pace import LONG, SMALL, Work
+from limbeck.objective import Objective
+from limbeck.pace import Work
 from limbeck.pairing import cautions, settle_layers
 from limbeck.recipe import ControlSpec, Recipe, TermSpec, of_control
 from limbeck.schemes import Scheme
 from limbeck.schemes.catalogue import FAMILIES, name_of
-from limbeck.staging import spans
 from limbeck.taps import Tapped
 from limbeck.teachers import Ensemble, Fixed
 from limbeck.teaching import teachers_objective
 from limbeck.tracking import check as check_trackers
 from limbeck.training.runtime import Runtime
-from limbeck.training.settings import Training
-from limbeck.training.trainer import Trainer
 
 __all__ = ["examine"]
 
@@ -71,7 +66,7 @@ def examine(recipe: Recipe, *, stands_in: bool = False) -> dict[str, Any]:
     control, its_time = _examine_control(recipe, objective, teacher, data, runtime, len(plan))
     student = make_student(recipe, data, seed)
     scheme = scheme_for(recipe, "student", data, seed, student, objective, teacher)
-    stages, one = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, len(plan))
+    stages, one = try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, len(plan))
     speed = hastened(Work(recipe, data, runtime), objective, teacher, one)
     # A control's step lacks the teacher, so that its own time is a little less than the student's.
     seconds += len(recipe.seed_list) * (one + (one if its_time is None else its_time))
@@ -170,7 +165,7 @@ def _try_teacher(recipe: Recipe, data: Data, runtime: Runtime) -> float:
     plan = Plan(recipe.seed_list[0], len(data.train), recipe.data.batch_size)
     plan.batches(0, world=runtime.world, parts=spec.train.accumulate)
     steps, place = len(plan), f"{called(spec)}."
-    _, per_step = _try(scheme, settings(spec.train), recipe.data.batch_size, data, runtime, steps, place)
+    _, per_step = try_step(scheme, settings(spec.train), recipe.data.batch_size, data, runtime, steps, place)
     return spec.train.epochs * steps * per_step
 
 
@@ -198,74 +193,8 @@ def _examine_control(
     teacher = teacher if own is None else make_teachers(own, data, terms.teacher_taps)
     scheme = scheme_for(recipe, "control", data, seed, make_student(recipe, data, seed), terms, teacher)
     place = "" if train is recipe.train else "control."
-    _, spent = _try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, steps, place)
+    _, spent = try_stages(scheme, settings(train), recipe.data.batch_size, data, runtime, steps, place)
     return found, spent
-
-
-def _try_stages(
-    scheme: Scheme,
-    whole: Training,
-    batch_size: int,
-    data: Data,
-    runtime: Runtime,
-    steps: int,
-    place: str = "",
-) -> tuple[list[dict[str, Any]], float]:
-    """What each stage of the student's training is, the objective itself last, and the seconds of all."""
-    found, seconds = [], 0.0
-    for number, (chosen, span) in enumerate(spans(scheme.objective, whole)):
-        scheme.enter(number)
-        losses, per_step = _try(scheme, chosen, batch_size, data, runtime, steps, place)
-        epochs = (whole.epochs if span.last is None else span.last) - span.first
-        seconds += epochs * steps * per_step
-        trains = "student" if span.student else "layers"
-        terms = _terms(scheme.objective.current, losses)
-        found.append({"name": span.stage, "epochs": epochs, "trains": trains, "terms": terms})
-    return found, seconds
-
-
-def _try(
-    scheme: Scheme,
-    chosen: Training,
-    batch_size: int,
-    data: Data,
-    runtime: Runtime,
-    steps: int,
-    place: str = "",
-) -> tuple[dict[str, float], float]:
-    """The terms' first values on a small batch, forward and back, and the seconds of a full step.
-
-    Args:
-        scheme: who learns from whom.
-        chosen: how.
-        batch_size: samples in a full step.
-        data: what is learnt from.
-        runtime: where.
-        steps: number of steps in an epoch.
-        place: what stands before `train` in the recipe, for messages.
-    """
-    try:
-        trainer = Trainer(scheme, chosen, runtime, steps)
-    except InputError as error:
-        raise InputError(f"{place}{error}") from error
-
-    # Samples with a label first, so that label terms have something to say.
-    order = np.argsort(data.train.targets.numpy() == UNLABELLED, kind="stable")
-
-    def timed(count: int) -> float:
-        index = order[:count]
-        begin = time.perf_counter()
-        step = trainer.try_step([data.train.take(index, 0, trainer.seed)])
-        if not losses:
-            losses.update((name, float(value)) for name, value in step.items())
-        return time.perf_counter() - begin
-
-    losses: dict[str, float] = {}
-    size = min(batch_size, len(data.train))
-    small = min(size, SMALL)
-    # The first step of all is slow for reasons of its own.
-    reckoned = min(timed(small), timed(small)) * size / small
-    return losses, reckoned if reckoned > LONG else min(timed(size), timed(size))
 
 
 def _network(model: torch.nn.Module, adapter: torch.nn.Module, data: Data) -> dict[str, Any]:
@@ -289,26 +218,3 @@ def _describe(data: Data, recipe: Recipe) -> dict[str, Any]:
         "classes": len(data.classes),
         "shape": [data.train.channels, *data.train.size],
     }
-
-
-def final_weight(term: Term) -> float:
-    """The weight that a term ends with."""
-    return term.weight if isinstance(term.weight, int | float) else term.weight.end
-
-
-def _terms(objective: Objective, losses: dict[str, float]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, term in objective.terms.items():
-        found[name] = {
-            "method": type(objective.method(name)).__module__.rsplit(".", 1)[-1],
-            "weight": final_weight(term),
-            "first_value": losses[name] if name in losses else _by_others(losses, name),
-            "layers": term.layers,
-        }
-    return found
-
-
-def _by_others(losses: dict[str, float], term: str) -> float | None:
-    """The mean of a term's values where the student itself does not learn by it: those of its exits, say."""
-    found = [value for name, value in losses.items() if name.endswith(f".{term}")]
-    return sum(found) / len(found) if found else None
