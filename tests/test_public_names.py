@@ -89,7 +89,7 @@ def test_a_name_stays_what_it_is_when_it_is_used_again() -> None:
     """No module may have a public name: importing it would put it in the place of what it holds."""
     code = "import limbeck; print(all(getattr(limbeck, n) is getattr(limbeck, n) for n in limbeck.__all__))"
     assert run_python(code) == "True"
-    assert run_python("import limbeck, limbeck.runner; limbeck.run; print(callable(limbeck.run))") == "True"
+    assert run_python("import limbeck, limbeck.running; limbeck.run; print(callable(limbeck.run))") == "True"
     modules = {module.removeprefix("limbeck.") for module in MODULES} - {"functional"}
     assert not modules & set(limbeck.__all__)
 

@@ -103,15 +103,15 @@ def alive(process: int) -> bool:
 def test_side_by_side_and_several_processes_exclude_each_other(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from limbeck import runner
+    from limbeck import rehearsal
 
-    built = runner.Runtime
+    built = rehearsal.Runtime
 
     def spread(*args: Any) -> Any:
         found = built(*args)
         found.world = 2
         return found
 
-    monkeypatch.setattr(runner, "Runtime", spread)
+    monkeypatch.setattr(rehearsal, "Runtime", spread)
     with pytest.raises(InputError, match="--jobs"):
         limbeck.run(Recipe.from_dict(settings), tmp_path / "run", jobs=2)

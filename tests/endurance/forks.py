@@ -18,7 +18,7 @@ __all__ = ["child", "preload"]
 MODULES = (
     "limbeck.cli",
     "limbeck.report",
-    "limbeck.runner",
+    "limbeck.running",
     "matplotlib.figure",
     "onnx",
     "onnxruntime",
