@@ -12,7 +12,7 @@ from limbeck.errors import InputError
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods.base import Method, Probe
 from limbeck.methods.kd import KD
-from limbeck.objective import Objective, Ramp, Term
+from limbeck.objective import Objective, Ramp, Term, temperature_of
 
 
 class Distance(Method):
@@ -304,3 +304,15 @@ def test_a_deep_copy_is_independent(name: str) -> None:
     assert float(objective.ramped) == 0.0
     assert float(double.ramped) == 1.0
     assert double.method(name) is not objective.method(name)
+
+
+def test_the_temperature_is_that_of_what_is_compared_with_a_teachers_response() -> None:
+    kd = Term(temperature=4.0)
+    others: dict[str, Term | float] = {
+        "teacher_free": Term(temperature=20.0),  # of a label
+        "channel_wise": Term(temperature=1.0, layers={"a": "b"}),  # of layers
+        "contrastive": Term(temperature=0.07, layers={"a": "b"}),  # of a contrast between samples
+    }
+    assert temperature_of(Objective({**others, "kd": kd})) == 4.0
+    assert temperature_of(Objective({"kd": kd, **others})) == 4.0
+    assert temperature_of(Objective(others)) == 1.0

@@ -26,7 +26,7 @@ from limbeck.sharing import Weights, given_weighting, named, shared_out
 from limbeck.sharing import built as frozen
 from limbeck.staging import Stage, joined, spans, with_first_stages
 from limbeck.taps import Tapped
-from limbeck.teacherless import Chosen, chosen_scheme
+from limbeck.teacherless import Chosen, check_apart, chosen_scheme
 from limbeck.teachers import Ensemble, Fixed, Frozen
 from limbeck.training.ema import Averaging, Ema
 from limbeck.training.runtime import Runtime
@@ -137,7 +137,11 @@ def distill(
     teachers, adapters = named(teacher, "teacher"), named(teacher_adapter, "teacher_adapter")
     weighed = given_weighting(weighting, len(teachers))
     for one in teachers.values():
+        if not isinstance(one, nn.Module):
+            raise InputError(f"teacher: must be a module, or several in a list or by name; got {one!r}.")
         _check_apart(one, student)
+    if chosen is not None:
+        check_apart(student, chosen.peers)
     feed = Feeding(train_loader, accumulate, seed)
     written = stages is not None or chosen is not None
     terms, ahead = (dict(objective), list(stages or ())) if written else with_first_stages(objective, epochs)

@@ -70,6 +70,10 @@ class Leaving:
         if not self._networks:
             return
         images = next(ship.pixels(self._data.test, 2))
+        # The files of the student end in its own answer, and have no exits.
+        own = _size(network, images)
+        for entry in result["exports"].values():
+            entry["parameters"] = own["parameters"]
         for exit, entries in self._entries.items():
             for form, entry in entries.items():
                 entry["latency_ms"] = timed[f"{exit} {form}"]

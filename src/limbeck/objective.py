@@ -210,8 +210,12 @@ class Objective(nn.Module):
 
 
 def temperature_of(objective: Objective) -> float:
-    """The temperature of the first term that has one; 1 where none has."""
-    found = (getattr(method, "temperature", None) for method in objective.modules())
+    """The temperature of the first term of responses that has one; 1 where none has.
+
+    A temperature of a label term, of layers or of a contrast between samples softens something else.
+    """
+    responses = (m for m in objective.modules() if isinstance(m, Method) and m.kind == "response")
+    found = (getattr(method, "temperature", None) for method in responses)
     return next((t for t in found if isinstance(t, float)), 1.0)
 
 

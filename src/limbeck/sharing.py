@@ -37,8 +37,9 @@ def named(given: Any, what: str) -> dict[str, Any]:
     found = dict(given) if isinstance(given, Mapping) else {f"teacher-{n}": t for n, t in enumerate(given, 1)}
     if not found:
         raise InputError(f"{what}: there is none; give None for plain training.")
-    if bad := next((name for name in found if not name or "/" in name), None):
-        raise InputError(f'{what}: a name must be text without "/", got {bad!r}.')
+    for name in found:
+        if not isinstance(name, str) or not name or "/" in name:
+            raise InputError(f'{what}: a name must be text without "/", got {name!r}.')
     return {"": next(iter(found.values()))} if len(found) == 1 else found
 
 

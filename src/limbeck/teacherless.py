@@ -1,6 +1,7 @@
 """Schemes without a finished teacher in Python: peers that are modules, and a student that teaches itself."""
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,17 +9,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from limbeck import methods
 from limbeck.arranging import DEFAULT_KIND, assembled
 from limbeck.build import terms_of
 from limbeck.errors import InputError, unknown
 from limbeck.knowledge import Batch
+from limbeck.methods.base import Method
 from limbeck.objective import Objective, Term
 from limbeck.recipe import TermSpec
 from limbeck.schemes import catalogue
 from limbeck.schemes.base import Kind, Setting
 from limbeck.taps import Tapped
 
-__all__ = ["Chosen", "chosen_scheme"]
+__all__ = ["Chosen", "check_apart", "chosen_scheme"]
+
+TAKEN = ("student", "control", "teacher", "ensemble", "own")
+"""What figures and parts of others are called."""
+
+PEER_NAME = r"[A-Za-z0-9_-]{1,100}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Chosen:
         """
         adapter = plain.adapter if plain.adapts else None
         setting = Setting(
-            samples=_Unknown(catalogue.name_of(self.kind)),  # type: ignore[arg-type]  # says so when it is asked
+            samples=None,
             classes=classes,
             seed=seed,
             epochs=epochs,
@@ -78,20 +86,6 @@ class Chosen:
             generator=torch.Generator().manual_seed(seed),
         )
         return assembled(self.kind, self.options, plain, Objective(terms), setting, samples)
-
-
-class _Unknown:
-    """Samples that nobody can name: those of a loader of the caller's own."""
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-
-    def __getattr__(self, name: str) -> Any:
-        raise InputError(
-            f"scheme: {self._kind} looks at other samples, or other views of them, than a batch holds, which "
-            "a loader of your own cannot give. In a recipe it can: data: {source: py:package.module:factory}"
-            "; kdcl and pcl do without by views=False."
-        )
 
 
 def chosen_scheme(
@@ -130,6 +124,13 @@ def chosen_scheme(
             "weights should differ from its own, and from each other's."
         )
     _check_terms(kind, word, terms)
+    if kind.looks_up(spec):
+        without = "; or give views: False" if "views" in catalogue.options(kind) else ""
+        raise InputError(
+            f"scheme: {word} looks at other samples, or other views of them, than a batch holds, which a "
+            "loader of your own cannot give. In a recipe it can: data: {source: py:package.module:factory}"
+            f"{without}."
+        )
     return Chosen(kind, spec, peers)
 
 
@@ -143,11 +144,47 @@ def _peers(given: Any, family: str) -> dict[str, nn.Module]:
         listed = {f"peer-{number}": network for number, network in enumerate(given, 2)}
     if not listed or not all(isinstance(network, nn.Module) for network in listed.values()):
         raise InputError("scheme.peers: must be modules, in a list or by name.")
+    for name in listed:
+        if not isinstance(name, str) or not re.fullmatch(PEER_NAME, name) or name in TAKEN:
+            raise InputError(
+                f"scheme.peers: {name!r} cannot be a peer's name; take letters, digits, - and _, and none of "
+                f"{', '.join(TAKEN)}, which others are called."
+            )
     return listed
 
 
+def check_apart(student: nn.Module, peers: Mapping[str, nn.Module]) -> None:
+    """Refuse peers that share tensors with the student or with each other: nobody learns from itself.
+
+    Raises:
+        InputError: two of them do.
+    """
+    owners: dict[int, str] = {}
+    for name, network in {"the student": student, **peers}.items():
+        tensors = {id(t) for t in (*network.parameters(), *network.buffers())}
+        twin = next((owners[number] for number in tensors if number in owners), None)
+        if twin is not None:
+            raise InputError(
+                f"scheme.peers: {name} shares its weights with {twin}, and nobody learns from itself; give "
+                "it a network of its own."
+            )
+        owners |= dict.fromkeys(tensors, name)
+
+
+def _of_labels(method: str | Method) -> bool:
+    """Whether a method looks at labels alone."""
+    return (method if isinstance(method, Method) else methods.get(method)).kind == "label"
+
+
 def _check_terms(kind: type[Kind], word: str, terms: object) -> None:
-    """Refuse terms of layers where only responses are exchanged."""
+    """Refuse terms of layers where only responses are exchanged, and labels alone where terms teach."""
+    if isinstance(terms, Mapping) and kind.needs_terms:
+        given = [t.method if isinstance(t, Term) and t.method else name for name, t in terms.items()]
+        if all(map(_of_labels, given)):
+            raise InputError(
+                f"objective: all terms look at labels alone, so this scheme ({word}) would teach nothing; "
+                "add a term such as kd."
+            )
     for name, term in terms.items() if isinstance(terms, Mapping) and not kind.reads_layers else ():
         if isinstance(term, Term) and (term.layers or term.auto):
             raise InputError(

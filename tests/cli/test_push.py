@@ -95,6 +95,18 @@ def test_a_student_that_ends_in_its_teachers_classifier(call, tmp_path: Path) ->
         shutil.rmtree(tmp_path / "next")
 
 
+def test_a_card_names_all_teachers_or_the_scheme(call, tmp_path: Path) -> None:
+    net = "py:limbeck.students.small:convnet"
+    taught = {"cross_entropy": 0.5, "kd": 0.5}
+    several = [{"model": net, "width": width, "train": {"epochs": 1}} for width in (5, 6)]
+    run(tmp_path / "several", {"model": net, "width": 4}, teacher=several, objective=taught)
+    assert call("push", "several", "./pushed").code == 0
+    assert f"distilled from `{net}`, `{net}`" in (tmp_path / "pushed/README.md").read_text()
+    run(tmp_path / "own", {"model": net, "width": 4}, scheme={"name": "own", "kind": "ema"}, objective=taught)
+    assert call("push", "own", "./alone").code == 0
+    assert "taught by the scheme own (`ema`)" in (tmp_path / "alone/README.md").read_text()
+
+
 def test_a_card_names_the_code_that_is_not_pushed(call, tmp_path: Path) -> None:
     (tmp_path / "push_nets.py").write_text(OWN)
     run(tmp_path / "own", {"model": "py:push_nets:net"}, beside=tmp_path)

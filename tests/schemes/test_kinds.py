@@ -261,3 +261,41 @@ def test_a_student_that_is_its_own_teacher_pairs_its_layers_with_their_like(data
     fitted, loader = trainer(settled, data)
     for step in fitted.fit(loader):
         assert bool(torch.isfinite(step.losses["attention_transfer"]))
+
+
+@pytest.mark.parametrize(("family", "kind"), [("online", "kdcl"), ("online", "pcl"), ("own", "distortion")])
+def test_mixed_samples_that_have_no_other_view_are_refused_before_anything_is_trained(
+    family: str, kind: str
+) -> None:
+    given = {"source": "digits", "samples": SAMPLES, "batch_size": BATCH, "mix": {"mixup": 0.2}}
+    with pytest.raises(InputError, match=r"data\.mix"):
+        recipe(family, kind, data=given)
+    if family == "online":
+        recipe(family, kind, data=given, scheme={"name": family, "kind": kind, "views": False})
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "changes", "told"),
+    [
+        ("online", "codistillation", {}, "the first exchange of codistillation comes after 50 steps"),
+        (
+            "own",
+            "distortion",
+            {"data": {"source": "digits", "samples": SAMPLES, "views": {"crop": 0, "flip": False}}},
+            "without data.views both are the same",
+        ),
+    ],
+)
+def test_a_check_warns_of_what_teaches_nothing(
+    family: str, kind: str, changes: dict[str, Any], told: str
+) -> None:
+    assert any(told in warning for warning in examine(recipe(family, kind, **changes))["warnings"])
+    assert not any(told in warning for warning in examine(recipe("own", "ema", **changes))["warnings"])
+
+
+def test_no_more_cycles_than_epochs(data: Data) -> None:
+    with pytest.raises(InputError, match=r"cycles must be at most the epochs of the training, 4, given 9"):
+        build(recipe("own", "snapshot", scheme={"name": "own", "kind": "snapshot", "cycles": 9}), data)
+    train = {"epochs": 4, "schedule": {"name": "cosine", "cycles": 9}}
+    with pytest.raises(InputError, match=r"train\.schedule\.cycles: must be at most train\.epochs \(4\)"):
+        recipe("own", "snapshot", train=train)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from limbeck.api import distill
 from limbeck.errors import InputError
 from limbeck.objective import Term
+from limbeck.students.early import EarlyExit
 from limbeck.students.small import convnet
 
 QUIET: dict[str, Any] = {
@@ -108,6 +109,22 @@ def test_layers_of_its_own_average() -> None:
     assert hooks(student) == 0
 
 
+def test_nobody_learns_from_itself() -> None:
+    student = net()
+    with pytest.raises(InputError, match="peer-2 shares its weights with the student"):
+        distill(None, student, loader(), scheme={"name": "online", "peers": [student]}, **QUIET)
+
+
+@pytest.mark.parametrize("threshold", ["a", [0.5], float("nan"), -0.1, True])
+def test_a_threshold_is_a_number(threshold: Any) -> None:
+    whole = distill(None, net(), loader(), scheme={"name": "own", "kind": "exits"}, epochs=1, **QUIET).student
+    with pytest.raises(InputError, match="threshold must be a number from 0 up"):
+        EarlyExit(whole, threshold)
+
+
+TWIN = net(7)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -119,6 +136,19 @@ def test_layers_of_its_own_average() -> None:
         ({"scheme": "online"}, "give the networks that learn beside the student"),
         ({"scheme": {"name": "online", "peers": ["resnet"]}}, "must be modules"),
         ({"scheme": {"name": "own", "kind": "class_wise"}}, "a loader of your own cannot give"),
+        ({"scheme": {"name": "own", "kind": "distortion"}}, "a loader of your own cannot give"),
+        ({"scheme": {"name": "own", "kind": "last_batch"}}, "a loader of your own cannot give"),
+        ({"scheme": {"name": "online", "kind": "kdcl", "peers": [net(1)]}}, "or give views: False"),
+        ({"scheme": {"name": "online", "peers": {"student": net(1)}}}, "cannot be a peer's name"),
+        ({"scheme": {"name": "online", "peers": {"control": net(1)}}}, "cannot be a peer's name"),
+        ({"scheme": {"name": "online", "peers": {"ensemble": net(1)}}}, "cannot be a peer's name"),
+        ({"scheme": {"name": "online", "peers": [TWIN, TWIN]}}, "peer-3 shares its weights with peer-2"),
+        (
+            {"scheme": {"name": "own", "kind": "ema"}, "objective": {"cross_entropy": 1.0}},
+            "would teach nothing; add a term such as kd",
+        ),
+        ({"teacher": {1: net(1), 2: net(2)}}, "a name must be text"),
+        ({"teacher": "resnet"}, "must be a module"),
         ({"scheme": {"name": "own", "kind": "ema"}, "teacher": net(5)}, "there is none; give None"),
         (
             {

@@ -143,6 +143,8 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"teacher": None, "weighting": "average", "objective": {"cross_entropy": 1.0}}, ["there is none"]),
     ({"teacher": TEACHERS[0]}, ["teacher.name: is for one of several"]),
     ({"teacher": [TEACHERS[0], TEACHERS[0]]}, ['teacher.1.name: "good" is there twice']),
+    ({"teacher": [TEACHERS[0], {**TEACHERS[1], "name": "GOOD"}]}, ['teacher.1.name: "GOOD" is there twice']),
+    ({"teacher": [TEACHERS[0], {**TEACHERS[1], "name": ".."}]}, ["teacher.1.name", "no name for a folder"]),
     ({"teacher": [TEACHERS[0], {**TEACHERS[1], "name": "a/b"}]}, ["teacher.1.name", "letters, digits"]),
     ({"teacher": [TEACHERS[0], {**TEACHERS[1], "cache": 4}]}, ["teacher.1.cache: the answers of several"]),
     (

@@ -15,6 +15,8 @@ from limbeck.knowledge import UNLABELLED, Batch, Knowledge
 from limbeck.methods.base import Method
 from limbeck.objective import Objective, Term
 from limbeck.schemes import Offline
+from limbeck.schemes.base import Setting
+from limbeck.schemes.online.mutual import Mutual
 from limbeck.students.small import convnet
 from limbeck.taps import Tapped
 from limbeck.teachers import Frozen
@@ -340,3 +342,30 @@ def test_weights_that_are_not_finite_are_not_saved() -> None:
         next(iter(made.scheme.parameters())).fill_(math.inf)
     with pytest.raises(WorkError, match=r"step 1: the parameter student\.model\.0\.stage1\.0\.weight"):
         made.state()
+
+
+def test_all_parts_of_a_step_are_scaled_back_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scale must not change between the updates of two parts that were scaled together."""
+    runtime = Runtime("cpu")
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
+    monkeypatch.setattr(runtime, "scaler", lambda: scaler)
+    monkeypatch.setattr(runtime, "backward", lambda loss: scaler.scale(loss).backward())
+    torch.manual_seed(0)
+    networks = [nn.Linear(4, 3), nn.Linear(4, 3)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    objective = Objective({"cross_entropy": 1.0})
+    setting = Setting(
+        samples=None,
+        classes=3,
+        seed=0,
+        epochs=1,
+        probe=Batch(torch.zeros(2, 4)),
+        objective=lambda: Objective({"cross_entropy": 1.0}),
+        peers={"peer-2": Tapped(networks[1])},
+    )
+    scheme = Mutual(Tapped(networks[0]), objective, setting)
+    trainer = Trainer(scheme, Training(epochs=1, optimizer={"name": "sgd", "lr": 1.0}), runtime, 1)
+    batch = Batch(torch.randn(8, 4), torch.randint(3, (8,)))
+    trainer._advance([batch])
+    assert scaler.get_scale() == 2048.0  # grown once in a step, not once a part
+    torch.testing.assert_close(networks[0].weight, networks[1].weight)

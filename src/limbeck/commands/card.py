@@ -37,15 +37,26 @@ def card(run: Path, target: str, license: str | None, *, timm: bool, needs: str 
 
 
 def _about(record: Record) -> list[str]:
-    parts = {key: record.settings.get(key) or {} for key in ("teacher", "student", "data")}
-    teacher = parts["teacher"].get("model")
-    taught = f"distilled from `{teacher}`" if teacher else "trained"
+    parts = {key: record.settings.get(key) or {} for key in ("student", "data")}
+    taught = _taught(record)
     classes = len(record.classes)
     return [
         f"`{parts['student'].get('model')}`, {taught} on `{parts['data'].get('source')}`"
         f"{f' ({classes} classes)' if classes else ''} by [Limbeck](https://github.com/limbeck/limbeck) "
         f"{record.version}."
     ]
+
+
+def _taught(record: Record) -> str:
+    """By whom the student was taught."""
+    given = record.settings.get("teacher") or []
+    teachers = [one.get("model") for one in (given if isinstance(given, list) else [given])]
+    scheme = record.settings.get("scheme") or {}
+    if teachers:
+        return f"distilled from {', '.join(f'`{model}`' for model in teachers)}"
+    if scheme.get("name") in ("online", "own"):
+        return f"taught by the scheme {scheme['name']} (`{scheme.get('kind') or 'mutual'}`)"
+    return "trained"
 
 
 def _table(record: Record) -> list[str]:

@@ -112,7 +112,7 @@ def summary(result: dict[str, Any], out: Path) -> None:
             [
                 f"student, {form}",
                 figure(found[metric]),
-                f"{student['parameters']:,}",
+                f"{found.get('parameters', student['parameters']):,}",
                 size(found["bytes"]),
                 milliseconds(found["latency_ms"]),
             ]

@@ -86,6 +86,7 @@ def examine(recipe: Recipe, *, stands_in: bool = False) -> dict[str, Any]:
         "speed": speed,
         "warnings": [
             *_warnings(recipe, data, stands_in),
+            *scheme.cautions(len(plan) * train.epochs),
         ],
     }
     told = {}

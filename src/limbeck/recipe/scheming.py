@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["check_scheme", "check_student"]
 
 SCHEMES = ("offline", "online", "own", "lifelong")
-_LATER = ("data_free", "on_policy")
 
 
 def check_student(student: "Network", where: str) -> None:
@@ -36,7 +35,7 @@ def check_scheme(recipe: "Recipe", where: str) -> None:
     """
     scheme, at = recipe.scheme, f"{where}: scheme"
     if scheme.name not in SCHEMES:
-        raise unknown("scheme", scheme.name, (*SCHEMES, *_LATER), f"{at}.name")
+        raise unknown("scheme", scheme.name, SCHEMES, f"{at}.name")
     if scheme.name == "lifelong":
         check_lifelong(recipe, where)
         return
@@ -99,6 +98,11 @@ def _check_kind(recipe: "Recipe", where: str) -> None:
         raise InputError(
             f"{where}: data.mix: the scheme {scheme.name} ({kind}) needs samples of one class each, which "
             "mixed ones are not; leave it out."
+        )
+    if found.looks_up(scheme.options) and recipe.data.mix is not None:
+        raise InputError(
+            f"{where}: data.mix: the scheme {scheme.name} ({kind}) looks at further views of the samples of "
+            "a batch, which mixed ones do not have; leave it out, or give scheme.views: false."
         )
     exchanged = False
     for name, term in recipe.objective.items():

@@ -77,7 +77,10 @@ def check_several(recipe: "Recipe", where: str) -> None:
     names = recipe.teacher_names
     for number, (name, spec) in enumerate(zip(names, recipe.teachers, strict=True)):
         at = f"{where}: teacher.{number}"
-        if name in names[:number]:
+        if name in (".", ".."):
+            raise InputError(f'{at}.name: "{name}" is no name for a folder.')
+        if name.lower() in (earlier.lower() for earlier in names[:number]):
+            # Some file systems ignore case, and each teacher has a folder.
             raise InputError(f'{at}.name: "{name}" is there twice.')
         if spec.cache is not None and spec.cache.when != "never":
             raise InputError(

@@ -113,6 +113,7 @@ def losses(record: Record) -> Figure | None:
         name: points
         for name, points in _terms(found).items()
         if name.partition(".")[0] not in record.beside  # the terms of its peers
+        and not (record.beside and name == "loss")  # the sum over them all
     }
     if not terms:
         return None

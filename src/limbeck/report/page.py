@@ -71,6 +71,10 @@ def _subtitle(record: Record) -> str:
         models.insert(0, several)
     if models:
         said.append(" → ".join(models))
+    scheme = str(_setting(record, "scheme", "name") or "offline")
+    if scheme != "offline":
+        kind = _setting(record, "scheme", "kind") or ("mutual" if scheme == "online" else "")
+        said.append(f"{scheme} {kind}".strip())
     if source := _setting(record, "data", "source"):
         said.append(str(source))
     if record.epochs is not None:

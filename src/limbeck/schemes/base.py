@@ -40,7 +40,8 @@ class Setting:
     """What a scheme may know of the training that it is for.
 
     Attributes:
-        samples: what is learnt from, numbered as `Batch.index` numbers it.
+        samples: what is learnt from, numbered as `Batch.index` numbers it; None: nobody can name them, so
+            that no kind that `looks_up` samples is built.
         classes: number of classes.
         seed: of the training.
         epochs: of the training.
@@ -50,7 +51,7 @@ class Setting:
         generator: for the initial values of the scheme's own layers.
     """
 
-    samples: "Samples"
+    samples: "Samples | None"
     classes: int
     seed: int
     epochs: int
@@ -90,6 +91,10 @@ class Scheme(nn.Module, ABC):
 
     def lessons(self) -> list[Lesson]:
         """Who learns from whom by which terms, in the stage that runs."""
+        return []
+
+    def cautions(self, steps: int) -> list[str]:
+        """What will work and hardly be meant, in a training of so many steps."""
         return []
 
     def further(self) -> dict[str, nn.Module]:
@@ -183,6 +188,11 @@ class Kind(Scheme):
         Raises:
             ValueError: one is not.
         """
+
+    @classmethod
+    def looks_up(cls, options: Mapping[str, Any]) -> bool:
+        """Whether it looks at samples, or views of samples, that a batch does not hold."""
+        return False
 
     @classmethod
     def compose(cls, student: Tapped, setting: Setting, **options: Any) -> nn.Module:

@@ -71,7 +71,7 @@ class EarlyExit:
         threshold: the top probability from which on an exit answers; 0 stops at the first, above 1 nowhere.
 
     Raises:
-        InputError: the network has no exits.
+        InputError: the network has no exits, or the threshold is no number.
     """
 
     def __init__(self, network: nn.Module, threshold: float = 0.9) -> None:
@@ -81,6 +81,8 @@ class EarlyExit:
                 "EarlyExit: needs one network with exits, as scheme: {name: own, kind: exits} trains it; "
                 f"given {type(network).__name__}, which holds {len(found)}."
             )
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold >= 0:
+            raise InputError(f"EarlyExit: threshold must be a number from 0 up, given {threshold!r}.")
         self.network = network
         self.threshold = threshold
         self._exits = found[0]

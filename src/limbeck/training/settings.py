@@ -84,6 +84,12 @@ def check_fits(
     Raises:
         InputError: they are too long, or no numbers.
     """
+    cycles = schedule.get("cycles") or 1
+    if epochs and cycles > epochs:
+        raise InputError(
+            f"{where}{place}.schedule.cycles: must be at most {place}.epochs ({epochs}), given "
+            f"{cycles}.{hint}"
+        )
     parts = {key: _epochs(schedule, key, f"{where}{place}.schedule") for key in _ends(schedule)}
     if epochs and sum(parts.values()) > epochs + 1e-9:  # decimals such as .7 and .3 may miss their sum
         told = " and ".join(f"{key}: {length:g}" for key, length in parts.items() if length)

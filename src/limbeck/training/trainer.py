@@ -156,6 +156,8 @@ class Trainer:
         losses = self._backward(self._labels(parts), taught)
         for name in active:
             self._update(name)
+        if self._scaler is not None:
+            self._scaler.update()  # once: the gradients of all parts were scaled alike
         self.scheme.after_step()
         self.step += 1
         if self.ema is not None and self.span.student:
@@ -226,7 +228,6 @@ class Trainer:
             optimizer.step()
         else:
             scaler.step(optimizer)
-            scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
     def check(self) -> None:

@@ -127,6 +127,15 @@ class Codistillation(Peers):
         for copy in self._copies:
             copy.place(runtime)
 
+    def cautions(self, steps: int) -> list[str]:
+        """That nobody is ever heard."""
+        if steps == 0 or self.first < steps:
+            return []
+        return [
+            f"scheme: the first exchange of codistillation comes after {self.first} steps, and the training "
+            f"has {steps}, so the peers teach each other nothing; give a smaller exchange or burn_in"
+        ]
+
     def after_step(self) -> None:
         self._steps += 1
         if self._steps < self.first or (self._steps - self.first) % self.exchange:

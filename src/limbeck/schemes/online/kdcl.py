@@ -139,7 +139,8 @@ class KDCL(Peers):
     ) -> None:
         super().__init__(student, objective, setting)
         self.ensemble = ensemble
-        self._views = OwnViews(setting.samples, setting.seed, self.names[1:]) if views else None
+        own = setting.samples if views else None
+        self._views = None if own is None else OwnViews(own, setting.seed, self.names[1:])
         self._runtime: Runtime | None = None
 
     @classmethod
@@ -151,6 +152,11 @@ class KDCL(Peers):
     def place(self, runtime: "Runtime") -> None:
         super().place(runtime)
         self._runtime = runtime
+
+    @classmethod
+    def looks_up(cls, options: Mapping[str, Any]) -> bool:
+        """Where each peer has views of its own."""
+        return bool(options.get("views", True))
 
     def teach(self, batch: Batch) -> Any:
         """What each peer is asked; None: all the same."""

@@ -92,7 +92,8 @@ class PCL(Peers):
         others = len(peers)
         self.shares = (0.5, *[0.5 / others] * others)
         self._means = [Ema(peer, [], decay) for peer in everyone]
-        self._views = OwnViews(setting.samples, setting.seed, self.names[1:]) if views else None
+        own = setting.samples if views else None
+        self._views = None if own is None else OwnViews(own, setting.seed, self.names[1:])
         self._runtime: Runtime | None = None
 
     @classmethod
@@ -105,6 +106,11 @@ class PCL(Peers):
     def together(cls, options: Mapping[str, Any]) -> int:
         """Three."""
         return 3
+
+    @classmethod
+    def looks_up(cls, options: Mapping[str, Any]) -> bool:
+        """Where each peer has views of its own."""
+        return bool(options.get("views", True))
 
     def teach(self, batch: Batch) -> Any:
         """What each peer is asked, and what its average says to that."""

@@ -1,7 +1,7 @@
 """Which samples a batch holds, for kinds that look at other samples or other views of them."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,15 @@ class Taking(Own):
 
     def __init__(self, student: Tapped, objective: Objective, setting: Setting) -> None:
         super().__init__(student, objective, setting)
+        assert setting.samples is not None
         self._samples = setting.samples
         self._seed = setting.seed
         self._put: Callable[[Batch], Batch] = lambda batch: batch
+
+    @classmethod
+    def looks_up(cls, options: Mapping[str, Any]) -> bool:
+        """Always."""
+        return True
 
     def numbers(self, batch: Batch) -> Numbers:
         """Which views of which samples a batch holds.

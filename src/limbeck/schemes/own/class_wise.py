@@ -80,7 +80,7 @@ class ClassWise(Taking):
 
     def __init__(self, student: Tapped, objective: Objective, setting: Setting) -> None:
         super().__init__(student, objective, setting)
-        self._mates = Mates(setting.samples.targets.numpy(), setting.seed)
+        self._mates = Mates(self._samples.targets.numpy(), setting.seed)
 
     def teach(self, batch: Batch) -> tuple[Batch, Tensor]:
         """Another sample of the class of each, and which samples have one, [B]."""

@@ -16,6 +16,7 @@ The other view is the same pass seen with another seed, so it needs augmentation
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,6 +69,14 @@ class Distortion(Taking):
     def check(cls, options: Mapping[str, Any]) -> None:
         """A weight of at least 0."""
         check_number("discrepancy", options.get("discrepancy", 0.0), least=0)
+
+    def cautions(self, steps: int) -> list[str]:
+        """That both views are one."""
+        few = np.arange(min(8, len(self._samples)), dtype=np.int64)
+        one, other = (self._samples.take(few, 0, seed).input for seed in (self._seed, self._seed ^ OTHER))
+        if not (isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)):
+            return []
+        return ["scheme: distortion compares two views of a sample, and without data.views both are the same"]
 
     def teach(self, batch: Batch) -> Batch:
         """The other view of the batch."""

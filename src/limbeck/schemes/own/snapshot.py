@@ -44,6 +44,10 @@ class Snapshot(Past):
     who = "itself at the end of the last cycle"
 
     def __init__(self, student: Tapped, objective: Objective, setting: Setting, *, cycles: int = 4) -> None:
+        if 0 < setting.epochs < cycles:
+            raise ValueError(
+                f"cycles must be at most the epochs of the training, {setting.epochs}, given {cycles}"
+            )
         super().__init__(student, objective, setting, cycles)
 
     @classmethod
