@@ -301,3 +301,17 @@ def test_peers_stand_beside_the_student_and_their_terms_do_not_count_for_it(make
     assert re.search(r"ensemble\s*94.00 % ± 1.00\s*544,948", said)
     assert "was settled before the training: the student" in said
     assert "peer-2.kd" not in said
+
+
+def test_the_files_of_exits_and_what_stopping_at_them_brings(make_run: Make) -> None:
+    entry = {"file": "student.exit-1.onnx", "accuracy": 0.786, "bytes": 30752, "latency_ms": 0.0576}
+    found = result() | {
+        "exits": {"exit-1": {"accuracy": [0.78, 0.79, 0.8], "parameters": 6114, "exports": {"onnx": entry}}},
+        "early_exit": [
+            {"threshold": 0.9, "accuracy": 0.8381, "shares": {"exit-1": 0.4086, "student": 0.5914}}
+        ],
+    }
+    said = page(write(make_run(found=found))).said
+    assert re.search(r"exit-1, ONNX\s*78.60 %\s*30.8 kB\s*57.6 µs\s*student.exit-1.onnx", said)
+    assert re.search(r"Sure by 0.9\s*83.81 %\s*40.86 %\s*59.14 %", said)
+    assert "Stopping early" not in page(write(make_run("plain"))).said

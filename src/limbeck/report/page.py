@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from limbeck.report import checkpoints, curves, figures, tasks, teachers, words
+from limbeck.report import checkpoints, curves, exits, figures, tasks, teachers, words
 from limbeck.report.charts import Figure
 from limbeck.report.links import links, render_links
 from limbeck.report.record import Record, Row, failures, read
@@ -54,6 +54,8 @@ def _page(record: Record) -> str:
         further=checkpoints.further(record),
         choices=checkpoints.choices(record),
         tasks=tasks.table(record),
+        exit_files=exits.files(record),
+        stopping=exits.stopping(record),
         tasks_notes=tasks.notes(record),
         sections=_sections(record),
         others=sorted(record.others.items()),

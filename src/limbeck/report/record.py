@@ -110,6 +110,8 @@ class Record:
     classes: tuple[str, ...] = ()
     beside: Mapping[str, Row] = field(default_factory=dict)
     tasks: Mapping[str, Any] = field(default_factory=dict)
+    exits: Mapping[str, Any] = field(default_factory=dict)
+    early_exit: Any = None
     teachers: Mapping[str, Row] = field(default_factory=dict)
     weights: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
@@ -169,6 +171,8 @@ def read(run: Path) -> Record:
             if isinstance(part, Mapping)
         },
         tasks=mapping(result.get("tasks")),
+        exits=mapping(result.get("exits")),
+        early_exit=result.get("early_exit"),
         teachers={str(name): row_of("teacher", part, metric) for name, part in several.items()},
         weights={str(name): values(part.get("weight")) for name, part in several.items()},
     )
