@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck import weights
+from limbeck.commands.card import card
 from limbeck.commands.check import check
 from limbeck.commands.examining import examine
 from limbeck.data.sources import load
@@ -24,6 +25,7 @@ from limbeck.inputs import InputAdapter, InputSpec
 from limbeck.knowledge import UNLABELLED, Batch, Knowledge
 from limbeck.objective import Objective, Term
 from limbeck.recipe import Recipe
+from limbeck.report.curves import learning
 from limbeck.report.record import read
 from limbeck.report.tasks import sentence, table
 from limbeck.running import run
@@ -466,6 +468,10 @@ def test_page_and_table_show_the_forgetting(finished: Any) -> None:
     assert "Both tasks" in page
     assert told in page
     assert "Teacher, old classes alone" in page
+    drawing = learning(record)
+    assert drawing is not None
+    assert "teacher" not in drawing.alt  # it has no level in the mean of both tasks
+    assert "| Teacher, old classes alone |" in card(folder, "./pushed", None, timm=False)
 
 
 def test_a_run_resumed_when_done_says_the_same(finished: Any) -> None:

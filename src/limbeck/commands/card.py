@@ -66,6 +66,7 @@ def _table(record: Record) -> list[str]:
     ]
     for row in record.costs().values():
         label = f"Student, {row.label}" if row.export else row.label
+        label += ", old classes alone" if record.tasks and row.key == "teacher" else ""
         lines.append(
             f"| {label} | {words.score(row.score, record.metric)} | {words.count(row.parameters)} | "
             f"{words.size(row.bytes)} | {words.latency(row.latency)} |"

@@ -28,7 +28,9 @@ def learning(record: Record) -> Figure | None:
         return None
     means = {role: _mean([s.scores for s in found]) for role, found in curves.items()}
     ends = {role: points[-1] for role, points in means.items()}
-    teacher = mean(record.rows["teacher"].score) if "teacher" in record.rows else None
+    # A teacher that knows one of two tasks has no level in the mean of both.
+    known = "teacher" in record.rows and not record.tasks
+    teacher = mean(record.rows["teacher"].score) if known else None
 
     def paint(axes: Any) -> None:
         for role, found in curves.items():
