@@ -118,6 +118,11 @@ def chosen_scheme(
     peers = _peers(spec.pop("peers", None), family)
     catalogue.check(kind, spec, "scheme", ("name", "kind", "peers"))
     wanted = kind.together(spec) if family == "online" else 1
+    if "branches" in catalogue.options(kind) and len(peers) != wanted - 1:
+        raise InputError(
+            f"scheme.peers: {word} grows each further branch from a fresh network of the student's "
+            f"architecture; give {wanted - 1} (scheme.branches counts the student), got {len(peers)}."
+        )
     if family == "online" and not peers:
         raise InputError(
             f"scheme.peers: give the networks that learn beside the student, {wanted - 1} or so: their first "

@@ -135,6 +135,8 @@ TWIN = net(7)
         ({"scheme": {"name": "own", "kind": "ema", "peers": [net()]}}, "own is one network"),
         ({"scheme": "online"}, "give the networks that learn beside the student"),
         ({"scheme": {"name": "online", "peers": ["resnet"]}}, "must be modules"),
+        ({"scheme": {"name": "online", "kind": "one"}}, "give 2 (scheme.branches counts the student), got 0"),
+        ({"scheme": {"name": "online", "kind": "one", "peers": [net(1)]}}, "give 2 (scheme.branches"),
         ({"scheme": {"name": "own", "kind": "class_wise"}}, "a loader of your own cannot give"),
         ({"scheme": {"name": "own", "kind": "distortion"}}, "a loader of your own cannot give"),
         ({"scheme": {"name": "own", "kind": "last_batch"}}, "a loader of your own cannot give"),
