@@ -19,6 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="p
 
 KINDS = [(family, kind) for family in catalogue.FAMILIES for kind in catalogue.kinds(family)]
 
+OPTIONS: dict[str, dict[str, Any]] = {"snapshot": {"cycles": 2}}
+"""What differs from the published options, in so few epochs."""
+
 
 def recipe(family: str, kind: str) -> str:
     """A small run of a kind, with the objective that its paper uses."""
@@ -28,7 +31,7 @@ def recipe(family: str, kind: str) -> str:
             "student": {"model": "py:limbeck.students.small:convnet", "width": 4, "depth": 3},
             "data": {"source": "py:kinds_module:digits", "batch_size": 64, "eval_batch_size": 40},
             "objective": catalogue.get(family, kind).published["objective"],
-            "scheme": {"name": family, "kind": kind},
+            "scheme": {"name": family, "kind": kind, **OPTIONS.get(kind, {})},
             "train": {
                 "epochs": 2,
                 "device": "cpu",
