@@ -297,7 +297,7 @@ class _Work:
             weights = self._stage(f"{title}, {span.stage}" if span.stage else title, trainer)
         if ema is not None:
             ema.settle()
-            scheme.settle_statistics(self.runtime)
+            self.runtime.same_buffers(scheme)
         return weights
 
     def _stage(self, title: str, trainer: Trainer) -> dict[str, float]:
@@ -314,5 +314,5 @@ class _Work:
                     loss = float(step.losses["loss"])
                     self.screen.say(f"{title}: epoch {step.epoch}/{epochs}  loss {loss:.4g}")
         trainer.check()
-        trainer.scheme.settle_statistics(self.runtime)
+        self.runtime.same_buffers(trainer.scheme)
         return {n.removeprefix("weight."): v / trainer.steps_per_epoch for n, v in sums.items()}

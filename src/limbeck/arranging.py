@@ -12,13 +12,13 @@ from torch import Tensor
 from limbeck.assembly import make_scheme, setup
 from limbeck.build import Prepared, make_objective, prepare, probe_batch
 from limbeck.data import Data
+from limbeck.data.keyed import seed_for
 from limbeck.errors import InputError
 from limbeck.inheriting import make_lifelong
 from limbeck.objective import Objective
 from limbeck.recipe import Network, Recipe
 from limbeck.schemes.base import Kind, Scheme, Setting
 from limbeck.schemes.catalogue import get
-from limbeck.schemes.online._views import seed_for
 from limbeck.taps import Tapped
 from limbeck.teachers import Fixed, Frozen
 

@@ -7,6 +7,7 @@ all of them name `backend: compile`, they are compiled into one graph, which rea
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,25 +73,20 @@ class Faculty(Teaching):
     """Where the students of a run get several teachers; the arguments are those of `Teaching`.
 
     Attributes:
-        members: where each of them is got, by name.
         seconds: what all teachers' own trainings took.
         figures: those of the average of their probabilities.
         logits: the logarithm of that average.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        data: Data,
-        runtime: Runtime,
-        display: Display,
-        phase: Callable[[str, int, TrainSpec], Phase],
-    ) -> None:
-        super().__init__(recipe, data, runtime, display, phase)
-        self.members = {
-            name: Teaching(own, data, runtime, display, phase) for name, own in recipe.members().items()
+    _assembled: Ensemble | None = None
+
+    @cached_property
+    def members(self) -> dict[str, Teaching]:
+        """Where each of them is got, by name."""
+        return {
+            name: Teaching(own, self.data, self.runtime, self.display, self._phase)
+            for name, own in self.recipe.members().items()
         }
-        self._assembled: Ensemble | None = None
 
     def network(self, taps: list[str]) -> Ensemble:
         """The teachers that read these layers; the last that were asked for are kept, and what runs them."""

@@ -145,7 +145,7 @@ class Phase:
                 trainer = Trainer(scheme, settings, self.runtime, len(loader), self.seed, span, ema, ahead)
                 self._stage(trainer, memory, loader, choosing)
                 # Statistics of layers that stay as they are from here on must not differ between processes.
-                scheme.settle_statistics(self.runtime)
+                self.runtime.same_buffers(scheme)
             if ema is not None:
                 ema.settle()
             return self._finish(scheme, memory, choosing, teacher_logits, trainer.saved_step)

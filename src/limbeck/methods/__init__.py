@@ -10,13 +10,13 @@ import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
 from limbeck.errors import InputError, unknown
 from limbeck.importing import find_object
+from limbeck.methods._files import only_class
 from limbeck.methods.base import Method, Probe
 
 __all__ = ["Method", "Probe", "card", "create", "file_name", "functions", "get", "names", "options"]
@@ -128,27 +128,8 @@ def card(cls: type[Method]) -> dict[str, Any]:
 
 
 def _own(name: str) -> type[Method]:
-    return _only_method(importlib.import_module(f"{__name__}.{name}"))
-
-
-def _only_method(module: ModuleType) -> type[Method]:
-    """The one method that a file defines.
-
-    Raises:
-        TypeError: it defines none or several: a mistake in the file, not in a recipe.
-    """
-    found = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, Method)
-        and value.__module__ == module.__name__
-        and not inspect.isabstract(value)
-    ]
-    if len(found) != 1:
-        listed = ", ".join(c.__name__ for c in found) or "none"
-        raise TypeError(f"{module.__file__} must define exactly one Method class; found {listed}")
-    return found[0]
+    found: type[Method] = only_class(importlib.import_module(f"{__name__}.{name}"), Method, "Method class")
+    return found
 
 
 def _third_party(name: str, where: str, beside: Path | None) -> type[Method]:

@@ -137,13 +137,6 @@ class Scheme(nn.Module, ABC):
         """Take the taps off the networks that were given, when all is over."""
         self.student.close()
 
-    def settle_statistics(self, runtime: "Runtime") -> None:
-        """Give all processes what the first one's norm layers saw: a resumed training knows no others.
-
-        Called by all of them before a state is written, and at the end of a stage.
-        """
-        runtime.same_buffers(self)
-
     def teacher_state(self) -> dict[str, Tensor]:
         """What the teachers remember, for the training state."""
         return {}

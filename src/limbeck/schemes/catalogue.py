@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck.errors import InputError, unknown
+from limbeck.methods._files import only_class
 from limbeck.schemes.base import Kind
 
 __all__ = ["FAMILIES", "card", "check", "get", "kinds", "options"]
@@ -98,21 +99,5 @@ def card(cls: type[Kind]) -> dict[str, Any]:
 
 
 def _only_kind(family: str, kind: str) -> type[Kind]:
-    """The one kind that a file defines.
-
-    Raises:
-        TypeError: it defines none or several: a mistake in the file, not in a recipe.
-    """
-    module = importlib.import_module(f"limbeck.schemes.{family}.{kind}")
-    found = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, Kind)
-        and value.__module__ == module.__name__
-        and not inspect.isabstract(value)
-    ]
-    if len(found) != 1:
-        listed = ", ".join(c.__name__ for c in found) or "none"
-        raise TypeError(f"{module.__file__} must define exactly one Kind; found {listed}")
-    return found[0]
+    found: type[Kind] = only_class(importlib.import_module(f"limbeck.schemes.{family}.{kind}"), Kind, "Kind")
+    return found

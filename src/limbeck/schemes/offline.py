@@ -1,23 +1,19 @@
 """The classic scheme: a finished teacher, a student that learns from it (Hinton, Vinyals and Dean 2015)."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch, Knowledge
 from limbeck.objective import Objective
-from limbeck.schemes.base import Lesson, Scheme
+from limbeck.schemes.base import Lesson
+from limbeck.schemes.taught import Taught
 from limbeck.taps import Tapped
 from limbeck.teachers.base import Teacher
-
-if TYPE_CHECKING:
-    from limbeck.training.runtime import Runtime
 
 __all__ = ["Offline", "lessons_of"]
 
 
-class Offline(Scheme):
+class Offline(Taught):
     """One student learns from labels, from a teacher, or from both.
 
     Args:
@@ -63,22 +59,6 @@ class Offline(Scheme):
     def lessons(self) -> list[Lesson]:
         """The student from labels and teacher."""
         return lessons_of(self.objective.current, self.trains, ("teacher",))
-
-    def place(self, runtime: "Runtime") -> None:
-        super().place(runtime)
-        if self.teacher is not None:
-            self.teacher.place(runtime)
-
-    def after_step(self) -> None:
-        if self.teacher is not None:
-            self.teacher.after_step(self.student.model)
-
-    def teacher_state(self) -> dict[str, Tensor]:
-        return {} if self.teacher is None else self.teacher.state()
-
-    def load_teacher_state(self, state: dict[str, Tensor]) -> None:
-        if self.teacher is not None:
-            self.teacher.load_state(state)
 
 
 def lessons_of(objective: Objective, learner: str, teachers: tuple[str, ...]) -> list[Lesson]:

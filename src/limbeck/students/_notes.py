@@ -17,7 +17,7 @@ class Notes:
 
     def dump(self) -> str:
         """As one line of JSON."""
-        return json.dumps({"kind": self.kind, **asdict(self)})  # type: ignore[call-overload]
+        return json.dumps({"kind": self.kind, **asdict(self)})  # type: ignore[call-overload]  # all are
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -29,7 +29,7 @@ class Notes:
         given = json.loads(text)
         if not isinstance(given, dict):
             raise ValueError(f"it is {given!r}")
-        kinds = {field.name: field.type for field in fields(cls)}  # type: ignore[arg-type]
+        kinds = {field.name: field.type for field in fields(cls)}  # type: ignore[arg-type]  # all are dataclasses
         found = {k: _checked(k, v, kinds[k]) if k in kinds else v for k, v in given.items() if k != "kind"}
         return cls(**found)
 

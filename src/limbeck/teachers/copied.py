@@ -20,7 +20,8 @@ class Copied(Teacher):
     """A copy of the student in eval mode, which takes no gradient.
 
     What it is a copy of, and when, is for classes derived from this one to say; to begin with it is the
-    student as it is.
+    student as it is. Of several processes all have the statistics of the first one's norm layers, whose
+    state is what is saved.
 
     Args:
         student: is copied, with its adapter.
@@ -35,6 +36,7 @@ class Copied(Teacher):
         # The hooks of the student's taps are copied with it, and read into notes that nobody looks at.
         self.network = Tapped(model, taps, adapter, who="teacher")
         self.network.requires_grad_(False).eval()
+        self._runtime: Runtime | None = None
 
     def __call__(self, batch: Batch, differentiable: bool = False) -> Knowledge:
         with torch.set_grad_enabled(differentiable):
@@ -43,12 +45,22 @@ class Copied(Teacher):
 
     def place(self, runtime: "Runtime") -> None:
         runtime.place(self.network)
+        self._runtime = runtime
 
     @torch.no_grad()
     def take(self, student: nn.Module) -> None:
         """Become what the student is now."""
         for mine, theirs in zip(_tensors(self.network.model), _tensors(student), strict=True):
             mine.copy_(theirs)
+        self.agree()
+
+    def agree(self) -> None:
+        """Give all processes the first one's statistics; called wherever they have changed.
+
+        At once, and not when a state is written: what is taught must not depend on when that is.
+        """
+        if self._runtime is not None:
+            self._runtime.same_buffers(self.network)
 
     def state(self) -> dict[str, Tensor]:
         """Its weights and statistics."""

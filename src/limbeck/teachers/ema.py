@@ -48,6 +48,7 @@ class Ema(Copied):
         torch._foreach_lerp_(*self._moving, weight)
         for mine, live in self._counts:
             mine.copy_(live)
+        self.agree()
 
     def state(self) -> dict[str, Tensor]:
         return {**super().state(), "steps": torch.tensor(self._steps)}

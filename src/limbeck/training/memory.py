@@ -77,7 +77,7 @@ class Memory:
         trainer.check()
         # All processes join in where each holds a part; else the first one does it alone.
         gathered = trainer.state() if trainer.sharded else None
-        trainer.scheme.settle_statistics(runtime)
+        runtime.same_buffers(trainer.scheme)
         if trainer.ema is not None:
             runtime.same(trainer.ema.buffers())
         # Each process goes on from its own sums: [processes].

@@ -14,7 +14,10 @@ from limbeck.schemes.offline import lessons_of
 from limbeck.taps import Tapped
 from limbeck.teachers.base import Speaker, Speaking
 
-__all__ = ["MeanOfPeers", "Peers", "mean_answer"]
+__all__ = ["RISING", "MeanOfPeers", "Peers", "mean_answer"]
+
+RISING: Mapping[str, object] = {"start": 0.0, "end": 1.0, "epochs": 80, "shape": "sigmoid"}
+"""The weight of what is heard as the field's code has it, in trainings of 300 epochs."""
 
 
 class Peers(Kind):

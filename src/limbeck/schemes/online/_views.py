@@ -1,20 +1,24 @@
 """Each peer sees a view of its own of the same samples: `OwnViews`."""
 
-import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
+from limbeck.data.keyed import seed_for
 from limbeck.errors import InputError
 from limbeck.knowledge import Batch
+from limbeck.objective import Objective
+from limbeck.schemes.base import Setting
+from limbeck.schemes.online._peers import Peers
+from limbeck.taps import Tapped
 
 if TYPE_CHECKING:
     from limbeck.data.samples import Samples
     from limbeck.training.runtime import Runtime
 
-__all__ = ["OwnViews", "seed_for"]
+__all__ = ["OwnViews", "Viewing"]
 
 
 class OwnViews:
@@ -57,6 +61,32 @@ class OwnViews:
         return [batch.input, *others]
 
 
-def seed_for(seed: int, name: str) -> int:
-    """A seed for each name under each seed: seed + 1 would give it the numbers of another run."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest())
+class Viewing(Peers):
+    """Peers that may see a view of their own each.
+
+    Args:
+        student, objective, setting: as of `Peers`.
+        views: whether they do.
+    """
+
+    def __init__(self, student: Tapped, objective: Objective, setting: Setting, views: bool) -> None:
+        super().__init__(student, objective, setting)
+        own = setting.samples if views else None
+        self._views = None if own is None else OwnViews(own, setting.seed, self.names[1:])
+        self._runtime: Runtime | None = None
+
+    @classmethod
+    def looks_up(cls, options: Mapping[str, Any]) -> bool:
+        """Where each peer has views of its own."""
+        return bool(options.get("views", True))
+
+    def place(self, runtime: "Runtime") -> None:
+        super().place(runtime)
+        self._runtime = runtime
+
+    def seen(self, batch: Batch) -> Sequence[Any]:
+        """What each peer is asked."""
+        if self._views is None:
+            return [batch.input] * len(self.names)
+        assert self._runtime is not None
+        return self._views(batch, self._runtime)

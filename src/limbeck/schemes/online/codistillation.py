@@ -29,6 +29,7 @@ from limbeck.objective import Objective
 from limbeck.schemes.base import Setting
 from limbeck.schemes.online._peers import Peers, mean_answer
 from limbeck.schemes.online._state import joined, parted
+from limbeck.schemes.taught import by_labels
 from limbeck.taps import Tapped
 from limbeck.teachers.base import Speaker
 from limbeck.teachers.copied import Copied
@@ -81,7 +82,6 @@ class Codistillation(Peers):
         )
         self._copies = [Copied(peer, []) for peer in (self.student, *self._tapped())]
         self._steps = 0
-        self._runtime: Runtime | None = None
 
     def learners(self) -> list[tuple[Tapped, Objective, Speaker]]:
         """Every peer, also with what it learns by alone."""
@@ -117,13 +117,10 @@ class Codistillation(Peers):
         """By labels alone where nobody is heard yet; the other terms count as 0."""
         if heard:
             return super().lesson(number, said, heard, batch)
-        losses: dict[str, Tensor] = self.alone[number](said, None, batch)
-        zero = losses["loss"].detach() * 0.0
-        return losses | {name: zero for name in self.objective.terms if name not in losses}
+        return by_labels(self.alone[number], said, batch, self.objective)
 
     def place(self, runtime: "Runtime") -> None:
         super().place(runtime)
-        self._runtime = runtime
         for copy in self._copies:
             copy.place(runtime)
 
@@ -142,8 +139,6 @@ class Codistillation(Peers):
             return
         for copy, peer in zip(self._copies, (self.student, *self._tapped()), strict=True):
             copy.take(peer.model)
-            if self._runtime is not None:  # statistics of norm layers differ between processes
-                self._runtime.same_buffers(copy.network)
 
     def teacher_state(self) -> dict[str, Tensor]:
         states = {name: copy.state() for name, copy in zip(self.names, self._copies, strict=True)}

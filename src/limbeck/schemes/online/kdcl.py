@@ -35,12 +35,11 @@ from limbeck.knowledge import Batch, Knowledge
 from limbeck.methods._parts import check_choice, check_switch, widen
 from limbeck.objective import Objective
 from limbeck.schemes.base import Setting
-from limbeck.schemes.online._peers import Peers
-from limbeck.schemes.online._views import OwnViews
+from limbeck.schemes.online._views import Viewing
 from limbeck.taps import Tapped
 
 if TYPE_CHECKING:
-    from limbeck.training.runtime import Runtime
+    pass
 
 __all__ = ["KDCL", "linear", "minlogit", "naive"]
 
@@ -108,7 +107,7 @@ def minlogit(logits: Tensor, shares: Tensor) -> Tensor:
 _ENSEMBLES = {"naive": naive, "linear": linear, "minlogit": minlogit}
 
 
-class KDCL(Peers):
+class KDCL(Viewing):
     """All peers hear one answer, made of what all say and of the labels.
 
     Args:
@@ -137,11 +136,8 @@ class KDCL(Peers):
         ensemble: str = "minlogit",
         views: bool = True,
     ) -> None:
-        super().__init__(student, objective, setting)
+        super().__init__(student, objective, setting, views)
         self.ensemble = ensemble
-        own = setting.samples if views else None
-        self._views = None if own is None else OwnViews(own, setting.seed, self.names[1:])
-        self._runtime: Runtime | None = None
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
@@ -149,26 +145,14 @@ class KDCL(Peers):
         check_choice("ensemble", options.get("ensemble", "minlogit"), tuple(_ENSEMBLES))
         check_switch("views", options.get("views", True))
 
-    def place(self, runtime: "Runtime") -> None:
-        super().place(runtime)
-        self._runtime = runtime
-
-    @classmethod
-    def looks_up(cls, options: Mapping[str, Any]) -> bool:
-        """Where each peer has views of its own."""
-        return bool(options.get("views", True))
-
     def teach(self, batch: Batch) -> Any:
-        """What each peer is asked; None: all the same."""
-        if self._views is None:
-            return None
-        assert self._runtime is not None
-        return self._views(batch, self._runtime)
+        """What each peer is asked."""
+        return self.seen(batch)
 
     def inputs(self, batch: Batch, teaching: Any) -> Sequence[Any]:
-        """The views."""
-        found: Sequence[Any] = super().inputs(batch, teaching) if teaching is None else teaching
-        return found
+        """The views; None: all are asked the same."""
+        given: Sequence[Any] = super().inputs(batch, teaching) if teaching is None else teaching
+        return given
 
     def advise(
         self, said: Sequence[Knowledge], batch: Batch, teaching: Any

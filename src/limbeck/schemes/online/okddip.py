@@ -38,7 +38,7 @@ from limbeck.objective import Objective
 from limbeck.schemes.base import Lesson, Setting
 from limbeck.schemes.offline import lessons_of
 from limbeck.schemes.online._embedded import embedded
-from limbeck.schemes.online._peers import Peers
+from limbeck.schemes.online._peers import RISING, Peers
 from limbeck.taps import Tapped
 
 __all__ = ["OKDDip", "attention"]
@@ -75,10 +75,7 @@ class OKDDip(Peers):
     published: ClassVar[Mapping[str, object]] = {
         "objective": {
             "cross_entropy": 1.0,
-            "kd": {
-                "weight": {"start": 0.0, "end": 1.0, "epochs": 80, "shape": "sigmoid"},
-                "temperature": 3.0,
-            },
+            "kd": {"weight": RISING, "temperature": 3.0},
         },
         "peers": _PEERS,
         "factor": 8,

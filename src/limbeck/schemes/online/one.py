@@ -37,7 +37,7 @@ from limbeck.schemes.base import Lesson, Setting
 from limbeck.schemes.offline import lessons_of
 from limbeck.schemes.online._branches import Shelf, grow, trunk_of
 from limbeck.schemes.online._joint import Joint
-from limbeck.schemes.online._peers import Peers
+from limbeck.schemes.online._peers import RISING, Peers
 from limbeck.taps import Tapped
 from limbeck.teachers.base import Speaker, Speaking
 
@@ -59,10 +59,7 @@ class One(Peers):
     published: ClassVar[Mapping[str, object]] = {
         "objective": {
             "cross_entropy": 1.0,
-            "kd": {
-                "weight": {"start": 0.0, "end": 1.0, "epochs": 80, "shape": "sigmoid"},
-                "temperature": 3.0,
-            },
+            "kd": {"weight": RISING, "temperature": 3.0},
         },
         "branches": 3,
     }

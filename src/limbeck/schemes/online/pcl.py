@@ -34,9 +34,9 @@ from limbeck.schemes.base import Lesson, Setting
 from limbeck.schemes.offline import lessons_of
 from limbeck.schemes.online._embedded import embedded
 from limbeck.schemes.online._joint import Joint
-from limbeck.schemes.online._peers import Peers
+from limbeck.schemes.online._peers import RISING
 from limbeck.schemes.online._state import joined, parted
-from limbeck.schemes.online._views import OwnViews
+from limbeck.schemes.online._views import Viewing
 from limbeck.taps import Tapped
 from limbeck.teachers.base import Speaker, Speaking
 from limbeck.teachers.ema import Ema
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["PCL"]
 
 
-class PCL(Peers):
+class PCL(Viewing):
     """Each peer hears a classifier of all features, and the averages of the other peers' weights.
 
     Args:
@@ -63,10 +63,7 @@ class PCL(Peers):
     published: ClassVar[Mapping[str, object]] = {
         "objective": {
             "cross_entropy": 1.0,
-            "kd": {
-                "weight": {"start": 0.0, "end": 2.0, "epochs": 80, "shape": "sigmoid"},
-                "temperature": 3.0,
-            },
+            "kd": {"weight": {**RISING, "end": 2.0}, "temperature": 3.0},
         },
         "peers": 3,
         "decay": 0.999,
@@ -85,16 +82,13 @@ class PCL(Peers):
         read = [embedded(peer, setting.probe, "pcl") for peer in (student, *setting.peers.values())]
         everyone = [peer for peer, _ in read]
         peers = dict(zip(setting.peers, everyone[1:], strict=True))
-        super().__init__(everyone[0], objective, replace(setting, peers=peers))
+        super().__init__(everyone[0], objective, replace(setting, peers=peers), views)
         width = sum(width for _, width in read)
         self.classifier = linear(width, setting.classes, setting.generator, gain="linear")
         self.joint = Joint(objective, "pcl")
         others = len(peers)
         self.shares = (0.5, *[0.5 / others] * others)
         self._means = [Ema(peer, [], decay) for peer in everyone]
-        own = setting.samples if views else None
-        self._views = None if own is None else OwnViews(own, setting.seed, self.names[1:])
-        self._runtime: Runtime | None = None
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
@@ -107,17 +101,9 @@ class PCL(Peers):
         """Three."""
         return 3
 
-    @classmethod
-    def looks_up(cls, options: Mapping[str, Any]) -> bool:
-        """Where each peer has views of its own."""
-        return bool(options.get("views", True))
-
     def teach(self, batch: Batch) -> Any:
         """What each peer is asked, and what its average says to that."""
-        given: Sequence[Any] = [batch.input] * len(self.names)
-        if self._views is not None:
-            assert self._runtime is not None
-            given = self._views(batch, self._runtime)
+        given = self.seen(batch)
         means = [mean(Batch(one)) for mean, one in zip(self._means, given, strict=True)]
         return given, means
 
@@ -163,15 +149,12 @@ class PCL(Peers):
 
     def place(self, runtime: "Runtime") -> None:
         super().place(runtime)
-        self._runtime = runtime
         for mean in self._means:
             mean.place(runtime)
 
     def after_step(self) -> None:
         for mean, peer in zip(self._means, (self.student, *self._tapped()), strict=True):
             mean.after_step(peer.model)
-            if self._runtime is not None:  # statistics of norm layers differ between processes
-                self._runtime.same_buffers(mean.network)
 
     def teacher_state(self) -> dict[str, Tensor]:
         return joined({name: mean.state() for name, mean in zip(self.names, self._means, strict=True)})

@@ -1,6 +1,6 @@
 """What the kinds of self-distillation share: a student that learns from labels until it has a teacher."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -9,17 +9,15 @@ from limbeck.knowledge import Batch, Knowledge
 from limbeck.objective import Objective
 from limbeck.schemes.base import Kind, Lesson, Setting
 from limbeck.schemes.offline import lessons_of
+from limbeck.schemes.taught import Taught, by_labels
 from limbeck.taps import Tapped
-from limbeck.teachers.base import Speaker, Speaking, Teacher
+from limbeck.teachers.base import Speaker, Speaking
 from limbeck.teachers.copied import Copied
-
-if TYPE_CHECKING:
-    from limbeck.training.runtime import Runtime
 
 __all__ = ["Own"]
 
 
-class Own(Kind):
+class Own(Taught, Kind):
     """A student that is its own teacher.
 
     `teach` says what the student is to follow, or None as long as there is nothing yet: then it learns from
@@ -33,8 +31,6 @@ class Own(Kind):
 
     who = "itself"
     """What the teacher is, for people."""
-    teacher: Teacher | None = None
-    """What answers in `teach`, where that is a teacher of its own."""
 
     def __init__(self, student: Tapped, objective: Objective, setting: Setting) -> None:
         super().__init__()
@@ -61,9 +57,7 @@ class Own(Kind):
                 "scheme: the student has nothing to learn from before it is its own teacher; give the "
                 "objective a term of labels, such as cross_entropy."
             )
-        losses: dict[str, Tensor] = self.alone(said, None, batch)
-        zero = losses["loss"].detach() * 0.0
-        return losses | {name: zero for name in self.objective.terms if name not in losses}
+        return by_labels(self.alone, said, batch, self.objective)
 
     def learners(self) -> list[tuple[Tapped, Objective, Speaker]]:
         """The student, beside its teacher where that is a network; with what it learns from alone."""
@@ -74,24 +68,3 @@ class Own(Kind):
     def lessons(self) -> list[Lesson]:
         """The student from labels and from itself."""
         return lessons_of(self.objective.current, "student", (self.who,))
-
-    def place(self, runtime: "Runtime") -> None:
-        super().place(runtime)
-        if self.teacher is not None:
-            self.teacher.place(runtime)
-
-    def settle_statistics(self, runtime: "Runtime") -> None:
-        super().settle_statistics(runtime)
-        if isinstance(self.teacher, Copied):
-            runtime.same_buffers(self.teacher.network)
-
-    def after_step(self) -> None:
-        if self.teacher is not None:
-            self.teacher.after_step(self.student.model)
-
-    def teacher_state(self) -> dict[str, Tensor]:
-        return {} if self.teacher is None else self.teacher.state()
-
-    def load_teacher_state(self, state: dict[str, Tensor]) -> None:
-        if self.teacher is not None:
-            self.teacher.load_state(state)

@@ -1,6 +1,6 @@
 """What the kinds share whose teacher is the student of some time ago."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +11,6 @@ from limbeck.schemes.base import Setting
 from limbeck.schemes.own._alone import Own
 from limbeck.taps import Tapped
 from limbeck.teachers.copied import Copied
-
-if TYPE_CHECKING:
-    from limbeck.training.runtime import Runtime
 
 __all__ = ["Past"]
 
@@ -35,11 +32,6 @@ class Past(Own):
         self.teacher = Copied(student, objective.teacher_taps)
         self.turn = 0
         self._length = setting.epochs / max(1, turns)
-        self._runtime: Runtime | None = None
-
-    def place(self, runtime: "Runtime") -> None:
-        super().place(runtime)
-        self._runtime = runtime
 
     def before_step(self, epoch: float) -> None:
         """Take the copy where a turn has ended."""
@@ -49,9 +41,6 @@ class Past(Own):
         if turn > self.turn:
             self.turn = turn
             self.teacher.take(self.student.model)
-            if self._runtime is not None:
-                # Batch statistics differ between processes, and a resumed run knows the first one's alone.
-                self._runtime.same(self.teacher.network.model.buffers())
 
     def teach(self, batch: Batch) -> Any:
         """The copy's answer; None in the first turn."""
