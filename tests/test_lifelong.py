@@ -455,8 +455,9 @@ def test_page_and_table_show_the_forgetting(finished: Any) -> None:
     assert record.metric == "task accuracy"
     assert [len(one.scores) for one in record.series if one.role in ("student", "control")] == [2] * 4
     drawn = table(record)
-    assert drawn.columns == ("", "Old task, alone", "Old task, joint", "New task, alone", "New task, joint")
-    assert [row[0] for row in drawn.rows] == ["Teacher", "Control", "Student", "Gain, points"]
+    assert drawn.columns == ("", "Teacher", "Control", "Student", "Gain, points")
+    named = ["Old task, alone", "Old task, joint", "New task, alone", "New task, joint"]
+    assert [row[0] for row in drawn.rows] == named
     told = sentence(record)
     lost = [
         100 * (sum(result["tasks"]["old"][r]["alone"]) / 2 - result["teacher"]["accuracy"])

@@ -10,22 +10,24 @@ from limbeck.report.values import listing, mapping, mean, number, values
 
 __all__ = ["facts", "notes", "sentence", "table"]
 
-COLUMNS = (("old", "alone"), ("old", "joint"), ("new", "alone"), ("new", "joint"))
+ROWS = (("old", "alone"), ("old", "joint"), ("new", "alone"), ("new", "joint"))
 
 
 def table(record: Record) -> Table:
     """Both tasks of teacher, control and student, and the gain in each; empty where there are no tasks."""
     if not record.tasks:
         return Table(("",), ())
-    heads = tuple(f"{task.capitalize()} task, {how}" for task, how in COLUMNS)
     teacher = words.score(_teacher(record), "accuracy")
-    rows: list[tuple[str, ...]] = [("Teacher", teacher, "", "", "")] if teacher else []
-    for role in ("control", "student"):
-        found = [words.score(_scores(record, *place, role), "accuracy") for place in COLUMNS]
-        rows += [(role.capitalize(), *found)] if any(found) else []
-    gains = [_gain(record, *place) for place in COLUMNS]
-    rows += [("Gain, points", *gains)] if any(gains) else []
-    return Table(("", *heads), tuple(rows))
+    rows: list[tuple[str, ...]] = [
+        (
+            f"{task.capitalize()} task, {how}",
+            teacher if (task, how) == ("old", "alone") else "",
+            *(words.score(_scores(record, task, how, role), "accuracy") for role in ("control", "student")),
+            _gain(record, task, how),
+        )
+        for task, how in ROWS
+    ]
+    return Table(("", "Teacher", "Control", "Student", "Gain, points"), tuple(rows)).filled()
 
 
 def notes(record: Record) -> list[str]:
