@@ -1,5 +1,6 @@
 """The recipe that these tests start from: digits, a teacher that is trained first, two links."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 SMALL = "py:limbeck.students.small:convnet"
 
 
-@pytest.fixture
-def settings() -> dict[str, Any]:
-    return {
+@pytest.fixture(scope="session")
+def fresh_settings() -> Callable[[], dict[str, Any]]:
+    """Makes them anew, so that nobody changes another's."""
+    return lambda: {
         "name": "linked",
         "seeds": 2,
         "teacher": {"model": SMALL, "width": 12, "train": {"epochs": 3}},
@@ -20,3 +22,8 @@ def settings() -> dict[str, Any]:
         "chain": [{"name": "assistant", "student": {"model": SMALL, "width": 8}}, {"name": "student"}],
         "export": {"formats": []},
     }
+
+
+@pytest.fixture
+def settings(fresh_settings: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return fresh_settings()

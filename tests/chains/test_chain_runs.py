@@ -28,19 +28,11 @@ def weights_in(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path, dict[str, Any]]:
+def made(
+    tmp_path_factory: pytest.TempPathFactory, fresh_settings: Any
+) -> tuple[dict[str, Any], Path, dict[str, Any]]:
     """The settings, the folder and the result of one chain that nobody disturbed."""
-    settings = {
-        "name": "linked",
-        "seeds": 2,
-        "teacher": {"model": SMALL, "width": 12, "train": {"epochs": 3}},
-        "student": {"model": SMALL, "width": 4},
-        "data": {"source": "digits", "batch_size": 64, "samples": 320},
-        "objective": {"cross_entropy": 0.1, "kd": {"weight": 0.9, "temperature": 4}},
-        "train": {"epochs": 2, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}, "threads": 1},
-        "chain": [{"name": "assistant", "student": {"model": SMALL, "width": 8}}, {"name": "student"}],
-        "export": {"formats": ["onnx"]},
-    }
+    settings = {**fresh_settings(), "export": {"formats": ["onnx"]}}
     out = tmp_path_factory.mktemp("chain") / "run"
     return settings, out, limbeck.run(Recipe.from_dict(settings), out)
 

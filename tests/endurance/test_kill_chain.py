@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_run import LINKED, arguments, fingerprint_of_chain, write_recipe
-from two_runs import command
+from two_runs import PLAIN_NET, command
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="processes are forked")]
 
@@ -87,19 +87,6 @@ def test_ctrl_c_in_every_link(tmp_path: Path, forks: Any, undisturbed: Any) -> N
     assert differing(expected, fingerprint_of_chain(tmp_path / "run")) == []
 
 
-MODULE = """
-
-class Net(nn.Module):
-    # No batch statistics.
-    def __init__(self, num_classes: int = 10, width: int = 8):
-        super().__init__()
-        self.stem = nn.Conv2d(1, width, 3, stride=2, padding=1)
-        self.linear = nn.Linear(16 * width, num_classes)
-
-    def forward(self, x):
-        return self.linear(self.stem(x).relu().flatten(1))
-"""
-
 RECIPE = """
 name: processes
 seeds: 1
@@ -120,7 +107,7 @@ export: {formats: []}
 
 def test_two_processes_give_the_chain_of_one_also_when_killed(tmp_path: Path, forks: Any, pair: Any) -> None:
     def started(out: str) -> dict[str, Any]:
-        return command(tmp_path, out, RECIPE, "chained_module", MODULE)
+        return command(tmp_path, out, RECIPE, "chained_module", PLAIN_NET)
 
     killed = pair(started("again"))
     for process in killed:  # a generation takes 8 steps

@@ -10,9 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_run import fingerprint
-from two_runs import command, lines
+from two_runs import command, kind_recipe, lines
 
-from limbeck.reading import write_yaml
 from limbeck.schemes import catalogue
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="processes are forked")]
@@ -23,32 +22,12 @@ OPTIONS: dict[str, dict[str, Any]] = {"snapshot": {"cycles": 2}}
 """What differs from the published options, in so few epochs."""
 
 
-def recipe(family: str, kind: str) -> str:
-    """A small run of a kind, with the objective that its paper uses."""
-    return write_yaml(
-        {
-            "name": "kinds",
-            "student": {"model": "py:limbeck.students.small:convnet", "width": 4, "depth": 3},
-            "data": {"source": "py:kinds_module:digits", "batch_size": 64, "eval_batch_size": 40},
-            "objective": catalogue.get(family, kind).published["objective"],
-            "scheme": {"name": family, "kind": kind, **OPTIONS.get(kind, {})},
-            "train": {
-                "epochs": 2,
-                "device": "cpu",
-                "threads": 1,
-                "save_every": 0,
-                "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
-            },
-            "control": False,
-            "export": {"formats": []},
-        }
-    )
-
-
 def run(tmp_path: Path, family: str, kind: str, out: str, **overrides: Any) -> dict[str, Any]:
     folder = tmp_path / kind
     folder.mkdir(exist_ok=True)
-    return command(folder, out, recipe(family, kind), "kinds_module", "", **overrides)
+    objective = catalogue.get(family, kind).published["objective"]
+    text = kind_recipe(family, kind, OPTIONS.get(kind, {}), objective)
+    return command(folder, out, text, "kinds_module", "", **overrides)
 
 
 def test_killed_and_resumed_every_kind_ends_as_never_killed(tmp_path: Path, forks: Any) -> None:

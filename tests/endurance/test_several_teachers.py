@@ -7,22 +7,9 @@ from typing import Any
 
 import pytest
 from tiny_run import fingerprint
-from two_runs import check_equal, command, lines
+from two_runs import PLAIN_NET, check_equal, command, lines
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="processes are forked")]
-
-MODULE = """
-
-class Net(nn.Module):
-    # No batch statistics: two processes would keep their own.
-    def __init__(self, num_classes: int = 10, width: int = 8):
-        super().__init__()
-        self.stem = nn.Conv2d(1, width, 3, stride=2, padding=1)
-        self.linear = nn.Linear(16 * width, num_classes)
-
-    def forward(self, x):
-        return self.linear(self.stem(x).relu().flatten(1))
-"""
 
 RECIPE = """
 name: several
@@ -44,7 +31,7 @@ export: {formats: []}
 
 
 def distil(folder: Path, out: str, **overrides: Any) -> dict[str, Any]:
-    return command(folder, out, RECIPE, "several_module", MODULE, **overrides)
+    return command(folder, out, RECIPE, "several_module", PLAIN_NET, **overrides)
 
 
 def test_killed_in_each_training_and_resumed_ends_as_never_killed(tmp_path: Path, forks: Any) -> None:

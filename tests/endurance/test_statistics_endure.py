@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from tiny_run import fingerprint
-from two_runs import command
+from two_runs import command, kind_recipe
 
-from limbeck.reading import write_yaml
 from limbeck.schemes import catalogue
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="processes are forked")]
@@ -30,23 +29,9 @@ def family(kind: str) -> str:
 def run(tmp_path: Path, kind: str, out: str, **overrides: Any) -> dict[str, Any]:
     folder = tmp_path / kind
     folder.mkdir(exist_ok=True)
-    recipe = {
-        "name": "statistics",
-        "student": {"model": "py:limbeck.students.small:convnet", "width": 4, "depth": 3},
-        "data": {"source": "py:statistics_module:digits", "batch_size": 64, "eval_batch_size": 40},
-        "objective": {"cross_entropy": 1.0, "kd": {"weight": 1.0, "temperature": 3.0}},
-        "scheme": {"name": family(kind), "kind": kind, **SCHEMES[kind]},
-        "train": {
-            "epochs": 2,
-            "device": "cpu",
-            "threads": 1,
-            "save_every": 0,
-            "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
-        },
-        "control": False,
-        "export": {"formats": []},
-    }
-    return command(folder, out, write_yaml(recipe), "statistics_module", "", **overrides)
+    objective = {"cross_entropy": 1.0, "kd": {"weight": 1.0, "temperature": 3.0}}
+    text = kind_recipe(family(kind), kind, SCHEMES[kind], objective)
+    return command(folder, out, text, "kinds_module", "", **overrides)
 
 
 def test_two_processes_killed_between_exchanges_end_as_never_killed(

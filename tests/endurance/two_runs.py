@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-__all__ = ["DIGITS", "WHOLE_RECIPE", "check_equal", "command", "lines"]
+from limbeck.reading import write_yaml
+
+__all__ = ["DIGITS", "PLAIN_NET", "WHOLE_RECIPE", "check_equal", "command", "kind_recipe", "lines"]
 
 DIGITS = """
 import torch
@@ -25,6 +27,20 @@ def digits():
     return TensorDataset(images[:256], targets[:256]), TensorDataset(images[300:401], targets[300:401])
 """
 """The head of a module beside a recipe: its data set."""
+
+PLAIN_NET = """
+
+class Net(nn.Module):
+    # No batch statistics: two processes would keep their own.
+    def __init__(self, num_classes: int = 10, width: int = 8):
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, 3, stride=2, padding=1)
+        self.linear = nn.Linear(16 * width, num_classes)
+
+    def forward(self, x):
+        return self.linear(self.stem(x).relu().flatten(1))
+"""
+"""The rest of such a module: a small network."""
 
 WHOLE_RECIPE = {
     "data.validation": 0.25,
@@ -48,6 +64,28 @@ def command(folder: Path, out: str, recipe: str, module: str, code: str, **overr
     (folder / f"{module}.py").write_text(DIGITS + code)
     changed = [f"{key}={value}" for key, value in overrides.items()]
     return {"arguments": ["distill", str(file), *changed, "--out", str(folder / out), "--resume"]}
+
+
+def kind_recipe(family: str, kind: str, options: dict[str, Any], objective: Any) -> str:
+    """A small run of a kind of scheme, with a network and data of `kinds_module`; every step is saved."""
+    return write_yaml(
+        {
+            "name": "kinds",
+            "student": {"model": "py:limbeck.students.small:convnet", "width": 4, "depth": 3},
+            "data": {"source": "py:kinds_module:digits", "batch_size": 64, "eval_batch_size": 40},
+            "objective": objective,
+            "scheme": {"name": family, "kind": kind, **options},
+            "train": {
+                "epochs": 2,
+                "device": "cpu",
+                "threads": 1,
+                "save_every": 0,
+                "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+            },
+            "control": False,
+            "export": {"formats": []},
+        }
+    )
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
