@@ -53,14 +53,14 @@ def _counted(task: dict[str, Any], whom: str) -> str:
 
 def both_tasks(result: dict[str, Any], record: "Record") -> None:
     """Print how well both tasks are known, and how much was forgotten."""
-    from limbeck.report.tasks import ROWS, sentence
+    from limbeck.report.tasks import FIGURES, sentence
 
     tasks = result["tasks"]
     rows = [["teacher", figure(tasks["old"]["teacher"]), "", "", "", ""]]
     for role in ("control", "student"):
         if tasks["old"][role] is not None:
-            found = [figure(tasks[task][role][how]) for task, how in ROWS]
+            found = [figure(tasks[task][role][how]) for task, how in FIGURES]
             rows.append([role, *found, figure(result[role]["accuracy"])])
-    table(("accuracy", *(f"{task} task, {how}" for task, how in ROWS), "all classes"), rows)
+    table(("accuracy", *(f"{task} task, {how}" for task, how in FIGURES), "all classes"), rows)
     typer.echo("Alone: among the classes of the task. Joint: among all classes.")
     typer.echo(sentence(record))

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from limbeck.errors import InputError
+from limbeck.report.series import Series, series_of
 from limbeck.report.values import listing, mapping, number, plain, total, values
 
 __all__ = ["Gain", "Record", "Row", "Series", "failures", "parts", "read", "result_of", "row_of"]
@@ -72,16 +73,6 @@ class Gain:
     mean: float
     interval: tuple[float, float] | None
     seeds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """What one training logged by epoch: `scores` [(epoch, metric)] and `losses` {term: [(epoch, value)]}."""
-
-    role: str
-    seed: int
-    scores: tuple[tuple[float, float], ...]
-    losses: Mapping[str, tuple[tuple[float, float], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +151,7 @@ def read(run: Path) -> Record:
         seconds={k: s for k, v in mapping(result.get("seconds")).items() if (s := total(v)) is not None},
         environment={str(k): plain(v) for k, v in mapping(result.get("environment")).items()},
         others={str(k): plain(v) for k, v in mapping(result.get("metrics")).items()},
-        series=_series(_text(run / "metrics.jsonl"), metric),
+        series=series_of(_text(run / "metrics.jsonl"), metric),
         recipe=recipe,
         settings=_settings(recipe),
         classes=tuple(map(str, listing(result.get("classes")))),
@@ -273,35 +264,3 @@ def _gain(value: object) -> Gain | None:
     low, high = ends if len(ends) == 2 else (None, None)
     interval = (low, high) if low is not None and high is not None else None
     return Gain(centre, interval, int(number(mapping(value).get("seeds")) or 1))
-
-
-def _series(text: str, metric: str) -> tuple[Series, ...]:
-    """Curves by role and seed. A torn line is skipped; after a resume the later line of an epoch counts."""
-    lines: dict[tuple[str, int], dict[float, dict[str, Any]]] = {}
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        epoch = number(mapping(entry).get("epoch"))
-        if mapping(entry).get("trains") == "layers":
-            continue  # epochs in which no network learned
-        if epoch is not None:
-            key = (str(entry.get("role", "")), int(number(entry.get("seed")) or 0))
-            lines.setdefault(key, {}).setdefault(epoch, {}).update(entry)
-    return tuple(_one(role, seed, epochs, metric) for (role, seed), epochs in lines.items())
-
-
-def _one(role: str, seed: int, epochs: Mapping[float, Mapping[str, Any]], metric: str) -> Series:
-    scores: list[tuple[float, float]] = []
-    losses: dict[str, list[tuple[float, float]]] = {}
-    for epoch, entry in sorted(epochs.items()):
-        further = mapping(entry.get("metrics")).get(metric)  # a teacher of one task among two has no such
-        if (
-            score := number(entry.get(metric, entry.get("accuracy") if further is None else further))
-        ) is not None:
-            scores.append((epoch, score))
-        for term, value in mapping(entry.get("losses")).items():
-            if (loss := number(value)) is not None:
-                losses.setdefault(str(term), []).append((epoch, loss))
-    return Series(role, seed, tuple(scores), {term: tuple(points) for term, points in losses.items()})

@@ -10,7 +10,7 @@ from limbeck.report.values import listing, mapping, mean, number, values
 
 __all__ = ["facts", "notes", "sentence", "table"]
 
-ROWS = (("old", "alone"), ("old", "joint"), ("new", "alone"), ("new", "joint"))
+FIGURES = (("old", "alone"), ("old", "joint"), ("new", "alone"), ("new", "joint"))
 
 
 def table(record: Record) -> Table:
@@ -25,7 +25,7 @@ def table(record: Record) -> Table:
             *(words.score(_scores(record, task, how, role), "accuracy") for role in ("control", "student")),
             _gain(record, task, how),
         )
-        for task, how in ROWS
+        for task, how in FIGURES
     ]
     return Table(("", "Teacher", "Control", "Student", "Gain, points"), tuple(rows)).filled()
 
