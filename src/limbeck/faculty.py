@@ -25,6 +25,7 @@ from limbeck.pace import Choices, Work
 from limbeck.phase import Phase
 from limbeck.progress import Display
 from limbeck.recipe import Recipe, TrainSpec
+from limbeck.reckoning import size
 from limbeck.teachers import Ensemble, Fixed, Frozen, weightings
 from limbeck.teachers.ensemble import combined, taps_of
 from limbeck.teachers.weightings.base import even
@@ -122,11 +123,9 @@ class Faculty(Teaching):
         for name, member in _members(teacher).items():
             own = self.members[name].figures
             assert own is not None
-            parameters = list(member.network.model.parameters())
             found[name] = {
                 self.recipe.metric: own[self.recipe.metric],
-                "parameters": sum(p.numel() for p in parameters),
-                "bytes": sum(p.numel() * p.element_size() for p in parameters),
+                **size(member.network.model),
                 "frozen": True,
                 **{key: own[key] for key in ("loss", "ece", "per_class")},
             }
